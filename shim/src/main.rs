@@ -1,0 +1,2 @@
+//! One small process per container.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Dockerfile to image: instructions, graph, cache key, execute or reuse.

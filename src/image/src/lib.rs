@@ -1,0 +1,1 @@
+//! References, registry, content store, unpacked overlay snapshots, garbage collection.

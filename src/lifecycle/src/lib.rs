@@ -1,0 +1,1 @@
+//! Sandboxes and containers: one state machine each, supervision, recovery, stats, events.

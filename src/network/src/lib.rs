@@ -1,0 +1,1 @@
+//! Namespaces and CNI: the common plugins in process, any other executed.

@@ -1,0 +1,2 @@
+//! The orlop binary: command line, configuration, wiring.
+fn main() {}

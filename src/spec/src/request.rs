@@ -1,0 +1,354 @@
+//! What a client asked for, after validation: types that cannot be wrong. `api` makes them from raw
+//! CRI messages, `lifecycle` keeps them in its records, [`crate::generate`] turns them into an OCI
+//! spec. Field by field they follow CRI v1; a rule that CRI states is a type here.
+
+use orlop_model::Signal;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Labels or annotations: opaque to the runtime, returned unaltered.
+pub type Map = BTreeMap<String, String>;
+
+/// Who a pod sandbox is: all four together are its identity.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SandboxMetadata {
+    pub name: String,
+    pub uid: String,
+    pub namespace: String,
+    pub attempt: u32,
+}
+
+/// A pod sandbox as asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SandboxConfig {
+    /// Identity.
+    pub metadata: SandboxMetadata,
+    /// Host name of the pod; empty only for pods in the host's network namespace.
+    pub hostname: String,
+    /// Absolute directory for the containers' logs; `None`: no logs are written.
+    pub log_directory: Option<PathBuf>,
+    /// `None`: the host's resolv.conf.
+    pub dns: Option<DnsConfig>,
+    /// Host ports; never with the host's network.
+    pub port_mappings: Vec<PortMapping>,
+    /// Returned unaltered.
+    pub labels: Map,
+    /// Returned unaltered.
+    pub annotations: Map,
+    /// Absolute cgroup path in cgroupfs syntax, or a slice for the systemd driver; empty: the
+    /// runtime's default parent.
+    pub cgroup_parent: String,
+    /// Namespaced sysctls, already checked against the namespaces the pod has of its own.
+    pub sysctls: BTreeMap<String, String>,
+    /// Namespaces, users, profiles.
+    pub security: SandboxSecurity,
+    /// Pod overhead, informational.
+    pub overhead: Option<Resources>,
+    /// Sum of the containers' resources, informational.
+    pub resources: Option<Resources>,
+    /// Runtime handler; empty: the default.
+    pub runtime_handler: String,
+}
+
+/// What `resolv.conf` of a pod says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct DnsConfig {
+    pub servers: Vec<String>,
+    pub searches: Vec<String>,
+    pub options: Vec<String>,
+}
+
+/// Transport protocol of a host port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// One host port; mappings with host port 0 are dropped by validation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct PortMapping {
+    pub protocol: Protocol,
+    pub container_port: u16,
+    pub host_port: u16,
+    /// `None`: every address of the host.
+    pub host_ip: Option<IpAddr>,
+}
+
+/// Where a namespace comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceMode {
+    /// One for the pod.
+    Pod,
+    /// One for each container (PID only).
+    Container,
+    /// The host's.
+    Node,
+    /// That of another container in the pod (PID only), by its id.
+    Target(String),
+}
+
+/// Namespaces of a pod or container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct NamespaceOptions {
+    /// Pod or Node.
+    pub network: NamespaceMode,
+    /// Any.
+    pub pid: NamespaceMode,
+    /// Pod or Node.
+    pub ipc: NamespaceMode,
+    /// `None`: the host's user namespace.
+    pub user: Option<UserNamespace>,
+}
+
+/// A pod's own user namespace: one mapping of each kind that covers id 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct UserNamespace {
+    pub uids: IdMapping,
+    pub gids: IdMapping,
+}
+
+/// A run of ids: `container_id..container_id + length` is `host_id..` outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct IdMapping {
+    pub container_id: u32,
+    pub host_id: u32,
+    pub length: u32,
+}
+
+/// A seccomp or AppArmor profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecurityProfile {
+    /// The runtime's own default.
+    RuntimeDefault,
+    /// None.
+    Unconfined,
+    /// A file (seccomp, absolute path) or a loaded profile's name (AppArmor).
+    Localhost(String),
+}
+
+/// SELinux label parts; empty parts are the policy's defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SelinuxOptions {
+    pub user: String,
+    pub role: String,
+    pub kind: String,
+    pub level: String,
+}
+
+/// How supplemental groups of the image and of the request meet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupsPolicy {
+    /// The image's groups and the listed ones.
+    #[default]
+    Merge,
+    /// Only the listed ones.
+    Strict,
+}
+
+/// Security of a sandbox; containers carry their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SandboxSecurity {
+    pub namespaces: NamespaceOptions,
+    pub selinux: Option<SelinuxOptions>,
+    pub run_as_user: Option<u32>,
+    pub run_as_group: Option<u32>,
+    pub readonly_rootfs: bool,
+    pub supplemental_groups: Vec<u32>,
+    pub groups_policy: GroupsPolicy,
+    pub privileged: bool,
+    /// `None` is unconfined, as CRI says.
+    pub seccomp: Option<SecurityProfile>,
+    pub apparmor: Option<SecurityProfile>,
+}
+
+/// cgroup limits; `None` and empty mean "not set".
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    /// CFS period in microseconds.
+    pub cpu_period: Option<u64>,
+    /// CFS quota in microseconds; negative: none.
+    pub cpu_quota: Option<i64>,
+    /// Relative weight, 2 to 262144.
+    pub cpu_shares: Option<u64>,
+    /// Memory limit in bytes.
+    pub memory_limit: Option<i64>,
+    /// Memory and swap together in bytes, −1: unlimited.
+    pub memory_swap_limit: Option<i64>,
+    /// −1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// CPU list, `0-3,7`.
+    pub cpuset_cpus: String,
+    /// Memory node list.
+    pub cpuset_mems: String,
+    /// (`2MB`, bytes).
+    pub hugepage_limits: Vec<(String, u64)>,
+    /// Raw cgroup v2 keys.
+    pub unified: BTreeMap<String, String>,
+}
+
+/// Name and attempt of a container; unique in its sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ContainerMetadata {
+    pub name: String,
+    pub attempt: u32,
+}
+
+/// How a container names its image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSpec {
+    /// What the client resolved: an id, or a reference.
+    pub image: String,
+    /// What the user wrote.
+    pub user_specified: String,
+    /// Returned unaltered.
+    pub annotations: Map,
+    /// Handler that the image was pulled for.
+    pub runtime_handler: String,
+}
+
+/// How mounts travel between host and container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Propagation {
+    #[default]
+    Private,
+    HostToContainer,
+    Bidirectional,
+}
+
+/// What is mounted at a container path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// An absolute path on the host.
+    Host(PathBuf),
+    /// An image, read-only, from a path inside it.
+    Image {
+        /// Its name.
+        image: ImageSpec,
+        /// Path beneath the image's root; empty: all of it.
+        sub_path: String,
+    },
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Mount {
+    /// Absolute, cleaned.
+    pub container_path: PathBuf,
+    pub source: MountSource,
+    pub readonly: bool,
+    pub recursive_read_only: bool,
+    pub selinux_relabel: bool,
+    pub propagation: Propagation,
+    pub uid_mappings: Vec<IdMapping>,
+    pub gid_mappings: Vec<IdMapping>,
+}
+
+/// A device node of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Device {
+    pub container_path: PathBuf,
+    pub host_path: PathBuf,
+    /// Subset of `rwm`.
+    pub permissions: String,
+}
+
+/// Who a container's process is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunAsUser {
+    /// A numeric uid.
+    Id(u32),
+    /// A name that the image's /etc/passwd must know.
+    Name(String),
+}
+
+/// Capabilities as CRI asks: added to and dropped from the default set; `ALL` is honoured.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct CapabilityRequest {
+    /// Names with the `CAP_` prefix, or `ALL`; known ones only.
+    pub add: Vec<String>,
+    pub drop: Vec<String>,
+    pub add_ambient: Vec<String>,
+}
+
+/// Security of a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ContainerSecurity {
+    pub namespaces: NamespaceOptions,
+    pub privileged: bool,
+    pub capabilities: CapabilityRequest,
+    pub selinux: Option<SelinuxOptions>,
+    /// `None`: the image's user.
+    pub run_as_user: Option<RunAsUser>,
+    /// Only with `run_as_user`.
+    pub run_as_group: Option<u32>,
+    pub readonly_rootfs: bool,
+    pub supplemental_groups: Vec<u32>,
+    pub groups_policy: GroupsPolicy,
+    pub no_new_privs: bool,
+    pub masked_paths: Vec<String>,
+    pub readonly_paths: Vec<String>,
+    pub seccomp: Option<SecurityProfile>,
+    pub apparmor: Option<SecurityProfile>,
+}
+
+/// A container as asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    /// Identity in its sandbox.
+    pub metadata: ContainerMetadata,
+    /// Its image.
+    pub image: ImageSpec,
+    /// Replaces the image's entrypoint and command.
+    pub command: Vec<String>,
+    /// Replaces the image's command.
+    pub args: Vec<String>,
+    /// Empty: the image's, else `/`.
+    pub working_dir: String,
+    /// Values are bytes since CRI 1.36; a later duplicate wins.
+    pub envs: Vec<(String, Vec<u8>)>,
+    /// Volumes.
+    pub mounts: Vec<Mount>,
+    /// Devices.
+    pub devices: Vec<Device>,
+    /// CDI device names.
+    pub cdi_devices: Vec<String>,
+    /// Returned unaltered.
+    pub labels: Map,
+    /// Returned unaltered.
+    pub annotations: Map,
+    /// Relative path under the sandbox's log directory; `None`: no log.
+    pub log_path: Option<PathBuf>,
+    /// Keep standard input open.
+    pub stdin: bool,
+    /// Close standard input after the first attach detaches.
+    pub stdin_once: bool,
+    /// Give it a terminal.
+    pub tty: bool,
+    /// Limits.
+    pub resources: Resources,
+    /// Security.
+    pub security: ContainerSecurity,
+    /// `None`: the image's stop signal, else SIGTERM.
+    pub stop_signal: Option<Signal>,
+}

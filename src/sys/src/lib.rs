@@ -1,0 +1,1 @@
+//! The only place with unsafe: process creation, namespaces, mounts, cgroups, seccomp, capabilities, ptys, netlink.

@@ -1,0 +1,1 @@
+//! What daemon and shim agree on: Task v3 over ttrpc, bundle layout, bootstrap.

@@ -1,1 +1,3 @@
 //! The only place with unsafe: process creation, namespaces, mounts, cgroups, seccomp, capabilities, ptys, netlink.
+
+pub mod fs;

@@ -1,1 +1,23 @@
 //! Namespaces and CNI: the common plugins in process, any other executed.
+//!
+//! [`Network`] is the door: it hands out prepared namespaces, attaches a sandbox to the networks
+//! that `/etc/cni/net.d` (or the built-in bridge) describes, and undoes both. Everything below it
+//! is synchronous and runs on blocking threads: netlink answers in microseconds, and a plugin chain
+//! is a sequence by nature.
+
+mod config;
+mod error;
+mod network;
+mod plugin;
+mod request;
+mod result;
+
+pub use config::{BuiltinBridge, NetworkConfig};
+pub use error::NetworkError;
+pub use network::Network;
+pub use plugin::{Call, Capabilities, Plugin, PluginError};
+pub use request::{
+    AttachRequest, Attached, DetachRequest, DnsSettings, Namespaces, NetworkStatus, PortMapping,
+    Protocol,
+};
+pub use result::{CniResult, Dns, Interface, Ip, Route};

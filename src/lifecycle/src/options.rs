@@ -1,0 +1,39 @@
+//! What a node's operator decides.
+
+use std::path::PathBuf;
+
+/// Settings of the runtime.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Durable state, `/var/lib/orlop`.
+    pub root: PathBuf,
+    /// Live state, on a file system that a reboot empties: `/run/orlop`.
+    pub run: PathBuf,
+    /// Parent cgroup of sandboxes that name none: an absolute cgroupfs path.
+    pub default_cgroup_parent: String,
+    /// Names of runtime handlers beside the empty one, which all mean the built-in runtime.
+    pub handlers: Vec<String>,
+    /// Directory of seccomp profiles; a relative Localhost profile lives beneath it.
+    pub seccomp_dir: PathBuf,
+    /// `net.ipv4.ip_unprivileged_port_start=0` in pods with a network of their own.
+    pub unprivileged_ports: bool,
+    /// `net.ipv4.ping_group_range=0 2147483647` in pods with a network of their own.
+    pub unprivileged_ping: bool,
+    /// Bytes of stdout and of stderr each that an ExecSync reply carries at most.
+    pub exec_output_cap: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            root: "/var/lib/orlop".into(),
+            run: "/run/orlop".into(),
+            default_cgroup_parent: "/orlop".into(),
+            handlers: vec!["orlop".into()],
+            seccomp_dir: "/etc/orlop/seccomp".into(),
+            unprivileged_ports: true,
+            unprivileged_ping: true,
+            exec_output_cap: 16 << 20,
+        }
+    }
+}

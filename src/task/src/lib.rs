@@ -1,1 +1,37 @@
-//! What daemon and shim agree on: Task v3 over ttrpc, bundle layout, bootstrap.
+//! What the daemon and a container's shim agree on: containerd's Task v3 service over ttrpc, the
+//! layout of a bundle, the start of a shim, and the daemon's side of all that.
+//!
+//! - [`protocol`]: the messages, compiled from `proto/task`.
+//! - [`ttrpc`]: frames and status codes, without I/O; the shim's event loop uses it too.
+//! - [`names`]: service names and type URLs.
+//! - [`Bundle`]: the directory that a shim and its daemon share.
+//! - [`Launcher`], [`Shim`], [`Client`]: start a shim, find it again, talk to it.
+//! - [`exec_sync`]: run a command in a container and collect what it says.
+
+mod bundle;
+mod client;
+mod error;
+mod exec;
+mod launch;
+pub mod names;
+pub mod ttrpc;
+
+pub use bundle::{Bundle, ExitRecord, ShimRecord};
+pub use client::{Client, CreateRequest, Details, ExecRequest, State, Status};
+pub use error::TaskError;
+pub use exec::{ExecError, ExecOutput, exec_sync};
+pub use launch::{Launcher, Shim};
+
+/// The messages of `proto/task`.
+#[expect(missing_docs, reason = "generated; the proto files say what there is to say")]
+pub mod protocol {
+    include!(concat!(env!("OUT_DIR"), "/protocol.rs"));
+
+    pub use containerd::events;
+    pub use containerd::services::events::ttrpc::v1 as forward;
+    pub use containerd::task::v3 as task;
+    pub use containerd::types::Mount;
+    pub use containerd::v1::types::{ProcessInfo, Status};
+    pub use io::containerd::cgroups::v1 as stats;
+    pub use orlop::shim::v1 as shim;
+}

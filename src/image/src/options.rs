@@ -1,0 +1,68 @@
+//! How a store is opened.
+
+use crate::unpack::Limits;
+use orlop_model::Platform;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the store lives and how it pulls. Every default works.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Directory of the store, made with mode 0700 where it does not exist.
+    pub root: PathBuf,
+    /// Registries.
+    pub registry: RegistryOptions,
+    /// Which entry of a manifest list is pulled.
+    pub platform: Platform,
+    /// Layers that are fetched and unpacked at once, over all pulls.
+    pub concurrent_layers: usize,
+    /// Bounds of one unpacked layer.
+    pub limits: Limits,
+    /// Names of images that garbage collection of the kubelet must skip, exact or ending in `*`.
+    pub pinned: Vec<String>,
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone)]
+pub struct RegistryOptions {
+    /// Registries (`host` or `host:port`) that are spoken to in plain HTTP. Loopback addresses
+    /// always may be.
+    pub insecure: Vec<String>,
+    /// PEM files of certificate authorities trusted beside the host's own.
+    pub ca_files: Vec<PathBuf>,
+    /// A transfer that brings no byte for this long is cut and resumed.
+    pub stall_timeout: Duration,
+    /// Time to make a connection.
+    pub connect_timeout: Duration,
+    /// How often what may be tried again is tried again.
+    pub retries: u32,
+    /// Pause before the first repetition; doubled for each further one.
+    pub backoff: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("/var/lib/orlop"),
+            registry: RegistryOptions::default(),
+            platform: Platform::host(),
+            concurrent_layers: std::thread::available_parallelism()
+                .map_or(4, |n| n.get().clamp(4, 16)),
+            limits: Limits::default(),
+            pinned: Vec::new(),
+        }
+    }
+}
+
+impl Default for RegistryOptions {
+    fn default() -> Self {
+        Self {
+            insecure: Vec::new(),
+            ca_files: Vec::new(),
+            stall_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            retries: 5,
+            backoff: Duration::from_millis(200),
+        }
+    }
+}

@@ -1,5 +1,4 @@
 //! The rooms and their allowed edges: ARCHITECTURE.md's table against `cargo metadata`.
-#![allow(clippy::disallowed_methods, reason = "black-box tests run real programs")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -30,13 +29,20 @@ fn actual() -> Edges {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    let names: BTreeSet<&str> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
+    let names: BTreeSet<&str> =
+        packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
     packages
         .iter()
         .map(|package| {
             // Tests may reach further than the product: only ordinary dependencies are edges.
-            let uses = package["dependencies"].as_array().unwrap().iter().filter(|dependency| dependency["kind"].is_null());
-            let ours = uses.map(|dependency| dependency["name"].as_str().unwrap()).filter(|name| names.contains(name));
+            let uses = package["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|dependency| dependency["kind"].is_null());
+            let ours = uses
+                .map(|dependency| dependency["name"].as_str().unwrap())
+                .filter(|name| names.contains(name));
             (package["name"].as_str().unwrap().to_owned(), ours.map(str::to_owned).collect())
         })
         .collect()
@@ -52,16 +58,28 @@ fn edges_are_those_of_the_table() {
     );
     for (name, uses) in &actual {
         let forbidden: Vec<_> = uses.difference(&allowed[name]).collect();
-        assert!(forbidden.is_empty(), "{name} uses {forbidden:?}, which ARCHITECTURE.md does not allow");
+        assert!(
+            forbidden.is_empty(),
+            "{name} uses {forbidden:?}, which ARCHITECTURE.md does not allow"
+        );
     }
 }
 
 #[test]
 fn unsafe_code_is_in_sys_only() {
-    let output = Command::new("git").args(["ls-files", "*.rs"]).current_dir(root()).output().unwrap();
-    for file in String::from_utf8(output.stdout).unwrap().lines().filter(|file| !file.starts_with("src/sys/")) {
+    let output =
+        Command::new("git").args(["ls-files", "*.rs"]).current_dir(root()).output().unwrap();
+    for file in String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .filter(|file| !file.starts_with("src/sys/"))
+    {
         let Ok(text) = std::fs::read_to_string(root().join(file)) else { continue };
-        let opens_the_fence = ["allow(unsafe_code", "expect(unsafe_code"].iter().any(|word| text.contains(word));
-        assert!(!opens_the_fence || file == "e2e/tests/architecture.rs", "{file} opts out of the unsafe fence");
+        let opens_the_fence =
+            ["allow(unsafe_code", "expect(unsafe_code"].iter().any(|word| text.contains(word));
+        assert!(
+            !opens_the_fence || file == "e2e/tests/architecture.rs",
+            "{file} opts out of the unsafe fence"
+        );
     }
 }

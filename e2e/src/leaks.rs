@@ -1,0 +1,140 @@
+//! What a test may not leave behind: mounts, namespaces, cgroups, links, addresses, nftables entries, processes.
+//! The invariants of `reliability.md` as one list of findings.
+
+use crate::process::output;
+use std::path::Path;
+use std::process::Command;
+
+fn processes() -> impl Iterator<Item = (u32, std::path::PathBuf)> {
+    std::fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, entry.path()))
+    })
+}
+
+/// Every mount, in any mount namespace, at or from a path under `dir`.
+fn mounts(dir: &str) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut found = vec![];
+    for (pid, path) in processes() {
+        let Ok(namespace) = std::fs::read_link(path.join("ns/mnt")) else { continue };
+        if !seen.insert(namespace) {
+            continue;
+        }
+        let table = std::fs::read_to_string(path.join("mountinfo")).unwrap_or_default();
+        found.extend(
+            table
+                .lines()
+                .filter(|line| line.contains(dir))
+                .map(|line| format!("mount (seen by {pid}): {line}")),
+        );
+    }
+    found
+}
+
+/// Shims and workloads that belong to `dir`.
+fn leftover_processes(dir: &str) -> Vec<String> {
+    processes()
+        .filter(|(pid, _)| *pid != std::process::id())
+        .filter_map(|(pid, path)| {
+            let cwd = std::fs::read_link(path.join("cwd")).unwrap_or_default();
+            let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let ours = cwd.starts_with(dir) || line.contains(dir);
+            ours.then(|| format!("process {pid}: {line}"))
+        })
+        .collect()
+}
+
+/// Directories of the daemon that must be empty when no pod and image is left.
+fn leftover_files(dir: &Path) -> Vec<String> {
+    let empty = [
+        "run/bundles",
+        "run/sandboxes",
+        "run/s",
+        "root/sandboxes",
+        "root/containers",
+        "root/snapshots",
+        "root/content/blobs/sha256",
+        "root/content/ingest",
+        "cni-cache/results",
+    ];
+    empty
+        .iter()
+        .filter_map(|sub| std::fs::read_dir(dir.join(sub)).ok())
+        .flat_map(Iterator::flatten)
+        .map(|entry| format!("file {}", entry.path().display()))
+        .collect()
+}
+
+fn cgroups(dir: &Path) -> Vec<String> {
+    // Sandbox ids are in the log only: what is looked for is any cgroup of Orlop's default parent that is empty of
+    // processes and older than nothing that runs; tests name their parents after their directory.
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let found = output(
+        Command::new("find")
+            .args(["/sys/fs/cgroup", "-type", "d", "-name"])
+            .arg(format!("*{name}*")),
+    );
+    String::from_utf8_lossy(&found.stdout).lines().map(|line| format!("cgroup {line}")).collect()
+}
+
+/// Links, addresses and rules in the test's network namespace beyond loopback and the built-in bridge.
+fn network(netns: &str) -> Vec<String> {
+    let inside = |arguments: &[&str]| {
+        let found = output(
+            Command::new("nsenter")
+                .arg(format!("--net=/run/netns/{netns}"))
+                .arg("--")
+                .args(arguments),
+        );
+        String::from_utf8_lossy(&found.stdout).into_owned()
+    };
+    let links = inside(&["ip", "-o", "link", "show", "type", "veth"]);
+    let rules = inside(&["nft", "list", "ruleset"]);
+    let mut found: Vec<String> = links.lines().map(|line| format!("link {line}")).collect();
+    if !rules.trim().is_empty() {
+        found.push(format!("nftables:\n{rules}"));
+    }
+    found
+}
+
+/// Everything of ours that is left of a test whose daemon has stopped.
+pub fn find(dir: &Path, netns: &str) -> Vec<String> {
+    let text = dir.to_str().expect("a plain path");
+    // A network namespace's links go with its last reference, a moment later and without a way to wait for it.
+    let gone = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let mut network_left = network(netns);
+    while !network_left.is_empty() && std::time::Instant::now() < gone {
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+        network_left = network(netns);
+    }
+    let mut found = mounts(text);
+    found.extend(leftover_processes(text));
+    found.extend(leftover_files(dir));
+    found.extend(cgroups(dir));
+    found.extend(network_left);
+    found
+}
+
+/// Ends and unmounts what a failed test left, so that it harms no other.
+pub fn clean(dir: &Path) {
+    let text = dir.to_str().expect("a plain path");
+    for (pid, path) in processes().filter(|(pid, _)| *pid != std::process::id()) {
+        let cwd = std::fs::read_link(path.join("cwd")).unwrap_or_default();
+        if cwd.starts_with(text)
+            && let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed())
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .filter(|at| at.starts_with(text))
+        .collect();
+    for point in points.iter().rev() {
+        let _ = output(Command::new("umount").args(["-l", point]));
+    }
+}

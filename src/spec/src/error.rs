@@ -62,6 +62,12 @@ pub enum SpecError {
         /// What was given.
         dir: String,
     },
+    /// A text for the process holds a NUL byte, which no process can be given.
+    #[error("{what} contains a NUL byte: remove it")]
+    Nul {
+        /// Which text.
+        what: &'static str,
+    },
     /// The host lacks what a mount needs.
     #[error("mount at {path:?} cannot be made: the host's kernel has no {feature}")]
     MountUnsupported {

@@ -36,6 +36,19 @@ pub struct Inputs<'a> {
     pub selinux: Option<&'a SelinuxLabels>,
     /// The request's devices, looked up on the host; for privileged containers all of the host's.
     pub devices: &'a [ResolvedDevice],
+    /// The node's default resource limits; empty: those of the shim are inherited.
+    pub rlimits: &'a [Rlimit],
+}
+
+/// A resource limit of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rlimit {
+    /// `RLIMIT_NOFILE` and so on.
+    pub kind: oci_spec::runtime::PosixRlimitType,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
 }
 
 /// Who a process is, resolved once at creation and kept.
@@ -117,6 +130,9 @@ pub struct HostFeatures {
     pub recursive_read_only: bool,
     /// Id-mapped mounts (Linux 5.12).
     pub idmapped_mounts: bool,
+    /// Capabilities that the daemon itself may hand on (`CAP_…`): what `ALL` and privileged stand for.
+    /// Empty: every known one.
+    pub capabilities: Vec<String>,
     /// Lowest oom_score_adj that the daemon may set; a smaller request is raised to it. `None`: any.
     pub min_oom_score_adj: Option<i32>,
 }

@@ -1,3 +1,10 @@
 //! The only place with unsafe: process creation, namespaces, mounts, cgroups, seccomp, capabilities, ptys, netlink.
 
+pub mod cgroup;
+pub mod error;
 pub mod fs;
+pub mod nft;
+pub mod mount;
+pub mod netlink;
+pub mod process;
+pub mod seccomp;

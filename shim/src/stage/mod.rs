@@ -1,0 +1,19 @@
+//! From an OCI spec to the workload's first instruction.
+//!
+//! Two halves. The **shim's** half ([`spawn_init`], [`spawn_exec`]) turns the spec into a plan that
+//! holds nothing but facts, and starts a fresh copy of our own sealed binary with it. The **child's**
+//! half ([`main`]) is that copy: single-threaded, already in its new namespaces and control group,
+//! it joins, mounts, pivots, drops privileges and executes. Between the two is one socket
+//! ([`Staged`]): warnings, the terminal and "ready" come out, "go" goes in, and the end of the stream
+//! without an error is the exec.
+
+mod error;
+mod parent;
+
+pub(crate) use error::{StageError, Step};
+pub(crate) use parent::{ExecRequest, InitRequest, Progress, RootfsMount, Staged, Stdio, spawn_exec, spawn_init};
+
+/// The program of the child, when our first argument is `stage`.
+pub(crate) fn main() -> ! {
+    std::process::exit(70)
+}

@@ -1,0 +1,12 @@
+//! Creating processes, waiting for them and signalling them, always through a pidfd.
+//!
+//! Everything that the child needs is prepared before the clone; between clone and exec it runs raw
+//! system calls only, so that [`Command::spawn`] is safe in a program with threads.
+
+mod spawn;
+mod pidfd;
+mod sealed;
+
+pub use pidfd::{Exit, Pidfd, boot_id, start_time};
+pub use sealed::sealed_copy;
+pub use spawn::{Child, Command, IdMap, Namespaces, Program, SpawnError, SpawnStep};

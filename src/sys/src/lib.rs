@@ -3,8 +3,8 @@
 pub mod cgroup;
 pub mod error;
 pub mod fs;
-pub mod nft;
 pub mod mount;
 pub mod netlink;
+pub mod nft;
 pub mod process;
 pub mod seccomp;

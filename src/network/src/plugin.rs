@@ -8,6 +8,7 @@ use crate::{CniResult, PortMapping};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// One call of one plugin: everything CNI gives to it.
 #[derive(Debug)]
@@ -35,6 +36,11 @@ pub struct Call<'a> {
     pub ipam_dir: &'a Path,
     /// Where plugins that are executed are looked up (for `ipam` delegation).
     pub bin_dirs: &'a [PathBuf],
+    /// How long an executed plugin may run.
+    pub timeout: Duration,
+    /// In `del`: the caller drops the namespace right after, and all interfaces in it go with it.
+    /// Deleting a veth by hand would wait 16 ms for a grace period of the kernel.
+    pub netns_dies: bool,
 }
 
 /// `runtimeConfig`, typed where plugins in process read it.

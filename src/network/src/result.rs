@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::net::IpAddr;
 
 /// What ADD gives: interfaces, addresses, routes, resolver settings.
@@ -32,6 +33,9 @@ pub struct Interface {
     /// Path of its network namespace; empty on the host.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sandbox: String,
+    /// Fields of later versions (`mtu`, `socketPath`, `pciID`), passed on as they are.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 /// An address of a result.
@@ -55,6 +59,9 @@ pub struct Route {
     /// Next hop; the address' own gateway where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
+    /// Fields of later versions (`mtu`, `advmss`, `priority`, `table`, `scope`), passed on as they are.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 /// Resolver settings of a result.

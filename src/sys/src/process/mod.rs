@@ -3,9 +3,12 @@
 //! Everything that the child needs is prepared before the clone; between clone and exec it runs raw
 //! system calls only, so that [`Command::spawn`] is safe in a program with threads.
 
-mod spawn;
+mod child;
 mod pidfd;
+mod raw;
 mod sealed;
+mod spawn;
+mod stack;
 
 pub use pidfd::{Exit, Pidfd, boot_id, start_time};
 pub use sealed::sealed_copy;

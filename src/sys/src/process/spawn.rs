@@ -1,10 +1,20 @@
 //! The prepared spawn.
+#![expect(unsafe_code, reason = "clone3")]
 
 use super::Pidfd;
-use std::ffi::OsStr;
+use super::child::{self, Plan};
+use super::raw::{self, CloneArgs};
+use super::stack::Stack;
+use libc::{c_char, c_int};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::ffi::{CString, OsStr};
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicIsize, Ordering};
 
 /// What to execute.
 #[derive(Debug, Clone, Copy)]
@@ -15,9 +25,43 @@ pub enum Program<'a> {
     Fd(BorrowedFd<'a>),
 }
 
-/// Namespaces to create, as `CLONE_NEW*` bits.
+/// Namespaces, as `CLONE_NEW*` bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Namespaces(pub u64);
+
+impl Namespaces {
+    /// Mounts.
+    pub const MOUNT: Self = Self(libc::CLONE_NEWNS as u64);
+    /// Processes.
+    pub const PID: Self = Self(libc::CLONE_NEWPID as u64);
+    /// Network.
+    pub const NET: Self = Self(libc::CLONE_NEWNET as u64);
+    /// System V IPC and POSIX message queues.
+    pub const IPC: Self = Self(libc::CLONE_NEWIPC as u64);
+    /// Host name.
+    pub const UTS: Self = Self(libc::CLONE_NEWUTS as u64);
+    /// Users.
+    pub const USER: Self = Self(libc::CLONE_NEWUSER as u64);
+    /// Control groups.
+    pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u64);
+
+    /// Whether all of `other` are in it.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// This without `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
 
 /// One line of `uid_map` or `gid_map`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +78,17 @@ pub struct IdMap {
 #[derive(Debug)]
 pub struct Command<'a> {
     program: Program<'a>,
+    args: Vec<Vec<u8>>,
+    env: Vec<Vec<u8>>,
+    fds: Vec<(i32, BorrowedFd<'a>)>,
+    directory: Option<Vec<u8>>,
+    session: bool,
+    death_signal: i32,
+    create: Namespaces,
+    joins: Vec<(BorrowedFd<'a>, Namespaces)>,
+    cgroup: Option<BorrowedFd<'a>>,
+    tasks: Vec<BorrowedFd<'a>>,
+    maps: Option<(Vec<IdMap>, Vec<IdMap>)>,
 }
 
 /// A process that was created.
@@ -67,6 +122,34 @@ pub enum SpawnStep {
     Exec = 7,
 }
 
+impl SpawnStep {
+    fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::Clone,
+            2 => Self::Join,
+            3 => Self::Cgroup,
+            4 => Self::Ids,
+            5 => Self::Descriptors,
+            6 => Self::Setup,
+            7 => Self::Exec,
+            _ => Self::Prepare,
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Clone => "clone3",
+            Self::Join => "join a namespace",
+            Self::Cgroup => "join the cgroup",
+            Self::Ids => "map user ids",
+            Self::Descriptors => "arrange descriptors",
+            Self::Setup => "set session and directory",
+            Self::Exec => "exec",
+        }
+    }
+}
+
 /// A process that could not be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpawnError {
@@ -80,21 +163,43 @@ pub struct SpawnError {
 
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "start {}: {:?}: {}", self.program, self.step, crate::error::reason(self.errno))
+        write!(
+            f,
+            "start {}: {}: {}",
+            self.program,
+            self.step.describe(),
+            crate::error::reason(self.errno)
+        )
     }
 }
 
 impl std::error::Error for SpawnError {}
 
+type Step<T> = Result<T, (SpawnStep, i32)>;
+
 impl<'a> Command<'a> {
     /// A process with no arguments (not even its own name), an empty environment, `/dev/null` as
     /// descriptors 0 to 2, and nothing else inherited.
     pub fn new(program: Program<'a>) -> Self {
-        Self { program }
+        Self {
+            program,
+            args: Vec::new(),
+            env: Vec::new(),
+            fds: Vec::new(),
+            directory: None,
+            session: false,
+            death_signal: 0,
+            create: Namespaces::default(),
+            joins: Vec::new(),
+            cgroup: None,
+            tasks: Vec::new(),
+            maps: None,
+        }
     }
 
     /// Adds an argument; the first is the program's own name.
-    pub fn arg(&mut self, _arg: impl AsRef<OsStr>) -> &mut Self {
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.args.push(arg.as_ref().as_bytes().to_vec());
         self
     }
 
@@ -107,61 +212,377 @@ impl<'a> Command<'a> {
     }
 
     /// Adds an environment variable. Nothing of our own environment is inherited.
-    pub fn env(&mut self, _name: impl AsRef<OsStr>, _value: impl AsRef<OsStr>) -> &mut Self {
+    pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        let mut entry = name.as_ref().as_bytes().to_vec();
+        entry.push(b'=');
+        entry.extend_from_slice(value.as_ref().as_bytes());
+        self.env.push(entry);
         self
     }
 
     /// Gives the child descriptor `source` as number `target`.
-    pub fn fd(&mut self, _target: i32, _source: BorrowedFd<'a>) -> &mut Self {
+    pub fn fd(&mut self, target: i32, source: BorrowedFd<'a>) -> &mut Self {
+        self.fds.retain(|(number, _)| *number != target);
+        self.fds.push((target, source));
         self
     }
 
     /// The working directory; ours when not set.
-    pub fn current_dir(&mut self, _dir: &Path) -> &mut Self {
+    pub fn current_dir(&mut self, dir: &Path) -> &mut Self {
+        self.directory = Some(dir.as_os_str().as_bytes().to_vec());
         self
     }
 
     /// A session of its own.
     pub fn new_session(&mut self) -> &mut Self {
+        self.session = true;
         self
     }
 
     /// A signal for the child when the thread that spawned it ends. From a thread pool that is
     /// rarely what one wants.
-    pub fn death_signal(&mut self, _signal: i32) -> &mut Self {
+    pub fn death_signal(&mut self, signal: i32) -> &mut Self {
+        self.death_signal = signal;
         self
     }
 
     /// Creates namespaces for the child.
-    pub fn namespaces(&mut self, _namespaces: Namespaces) -> &mut Self {
+    pub fn namespaces(&mut self, namespaces: Namespaces) -> &mut Self {
+        self.create = namespaces;
         self
     }
 
     /// Joins namespaces first: `fd` of a namespace or a pidfd, with the `CLONE_NEW*` bits to join.
     /// The child is born inside them, the caller stays where it is.
-    pub fn join(&mut self, _fd: BorrowedFd<'a>, _namespaces: Namespaces) -> &mut Self {
+    pub fn join(&mut self, fd: BorrowedFd<'a>, namespaces: Namespaces) -> &mut Self {
+        self.joins.push((fd, namespaces));
         self
     }
 
     /// Is born in this cgroup2 directory (CLONE_INTO_CGROUP).
-    pub fn cgroup(&mut self, _dir: BorrowedFd<'a>) -> &mut Self {
+    pub fn cgroup(&mut self, dir: BorrowedFd<'a>) -> &mut Self {
+        self.cgroup = Some(dir);
         self
     }
 
     /// Joins a cgroup v1 by writing itself into this open `tasks` file.
-    pub fn attach(&mut self, _tasks: BorrowedFd<'a>) -> &mut Self {
+    pub fn attach(&mut self, tasks: BorrowedFd<'a>) -> &mut Self {
+        self.tasks.push(tasks);
         self
     }
 
     /// Maps of the new user namespace, written by the parent before the exec; the child becomes
     /// root inside.
-    pub fn id_maps(&mut self, _uids: &[IdMap], _gids: &[IdMap]) -> &mut Self {
+    pub fn id_maps(&mut self, uids: &[IdMap], gids: &[IdMap]) -> &mut Self {
+        self.maps = Some((uids.to_vec(), gids.to_vec()));
         self
     }
 
     /// Creates the process; returns when it has executed the program, or why it did not.
     pub fn spawn(&self) -> Result<Child, SpawnError> {
-        let _ = self.program;
-        todo!()
+        self.try_spawn().map_err(|(step, errno)| SpawnError { step, program: self.name(), errno })
+    }
+
+    fn name(&self) -> String {
+        match (self.program, self.args.first()) {
+            (Program::Path(path), _) => path.display().to_string(),
+            (Program::Fd(_), Some(name)) => String::from_utf8_lossy(name).into_owned(),
+            (Program::Fd(_), None) => "an open file".to_owned(),
+        }
+    }
+
+    fn try_spawn(&self) -> Step<Child> {
+        let strings = Strings::new(self)?;
+        let descriptors = Descriptors::new(self)?;
+        // Whoever is born after a setns needs a process in the middle that did the setns; and the
+        // owner of a namespace to join must be joined before a user namespace of our own exists.
+        let after = self.joins.iter().fold(self.create, |all, (_, bits)| all.with(*bits));
+        let middle = self.joins.iter().any(|(_, bits)| bits.contains(Namespaces::PID))
+            || !self.joins.is_empty() && after.contains(Namespaces::USER);
+        let stack = Stack::new().map_err(prepare)?;
+        let mut args = CloneArgs {
+            flags: (libc::CLONE_VM | libc::CLONE_PIDFD) as u64 | self.create.0,
+            exit_signal: libc::SIGCHLD as u64,
+            stack: stack.bottom(),
+            stack_size: Stack::SIZE,
+            ..CloneArgs::default()
+        };
+        if self.maps.is_none() {
+            args.flags |= libc::CLONE_VFORK as u64;
+        }
+        let mut plan = strings.plan(&descriptors, self);
+        args.pidfd = ptr::from_ref(&plan.pidfd).expose_provenance() as u64;
+        let pid = if middle {
+            plan.inner =
+                CloneArgs { flags: args.flags | libc::CLONE_PARENT as u64, exit_signal: 0, ..args };
+            self.clone_middle(&plan, &descriptors)?
+        } else {
+            self.into_cgroup(&mut args);
+            clone_blocked(&args, child::direct, &plan)?
+        };
+        // SAFETY: clone3 made this descriptor for us and wrote it here.
+        let fd = unsafe { OwnedFd::from_raw_fd(plan.pidfd.load(Ordering::Acquire)) };
+        let child = Child { pid, pidfd: Pidfd::from_fd(fd) };
+        let (report, mapped) = descriptors.after_clone();
+        self.supervise(child, report, mapped)
+    }
+
+    /// Two clones: a process in the middle joins namespaces and makes the child as our own.
+    fn clone_middle(&self, plan: &Plan<'_>, descriptors: &Descriptors) -> Step<i32> {
+        let stack = Stack::new().map_err(prepare)?;
+        let fd = AtomicI32::new(-1);
+        let mut args = CloneArgs {
+            flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD)
+                as u64,
+            pidfd: ptr::from_ref(&fd).expose_provenance() as u64,
+            exit_signal: libc::SIGCHLD as u64,
+            stack: stack.bottom(),
+            stack_size: Stack::SIZE,
+            ..CloneArgs::default()
+        };
+        self.into_cgroup(&mut args);
+        clone_blocked(&args, child::middle, plan)?;
+        // SAFETY: clone3 made this descriptor for us and wrote it here.
+        let middle = Pidfd::from_fd(unsafe { OwnedFd::from_raw_fd(fd.load(Ordering::Acquire)) });
+        middle.wait().map_err(|error| (SpawnStep::Clone, error.errno))?;
+        match plan.pid.load(Ordering::Acquire) as i32 {
+            pid if pid > 0 => Ok(pid),
+            // It reported before it ended, so this read does not block.
+            _ => Err(read_report(descriptors.report_read.as_fd())
+                .unwrap_or((SpawnStep::Clone, libc::ECHILD))),
+        }
+    }
+
+    fn into_cgroup(&self, args: &mut CloneArgs) {
+        if let Some(dir) = self.cgroup {
+            args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP; libc's constant overflows its type on some targets
+            args.cgroup = dir.as_raw_fd() as u64;
+        }
+    }
+
+    /// Writes the maps where there are some, and waits for the exec or the report of a failure.
+    fn supervise(&self, child: Child, report: OwnedFd, mapped: Option<OwnedFd>) -> Step<Child> {
+        let written = match (&self.maps, mapped) {
+            (Some((uids, gids)), Some(pipe)) => write_maps(child.pid, uids, gids).and_then(|()| {
+                let written = rustix::io::write(&pipe, b"1");
+                written.map(drop).map_err(|errno| (SpawnStep::Ids, errno.raw_os_error()))
+            }),
+            _ => Ok(()),
+        };
+        let Some(failure) = written.err().or_else(|| read_report(report.as_fd())) else {
+            return Ok(child);
+        };
+        // It has ended or does now, killed or for want of its maps: reaping does not take long.
+        let _ = child.pidfd.send_signal(libc::SIGKILL);
+        let _ = child.pidfd.wait();
+        Err(failure)
     }
 }
+
+fn prepare(errno: Errno) -> (SpawnStep, i32) {
+    (SpawnStep::Prepare, errno.raw_os_error())
+}
+
+/// clone3 with every signal blocked: a handler must not run in a child that shares our memory.
+fn clone_blocked(args: &CloneArgs, entry: extern "C" fn(usize) -> !, plan: &Plan<'_>) -> Step<i32> {
+    let all = [u64::MAX];
+    let mut before = [0_u64];
+    let how = libc::SIG_SETMASK as usize;
+    let size = size_of::<u64>();
+    // SAFETY: both addresses name eight bytes of ours; the raw call also covers the signals that libc hides.
+    unsafe {
+        raw::syscall(
+            libc::SYS_rt_sigprocmask,
+            [how, all.as_ptr().addr(), before.as_mut_ptr().addr(), size, 0, 0],
+        )
+    };
+    let address = ptr::from_ref(plan).expose_provenance();
+    // SAFETY: stack and plan outlive the child's use of them: `supervise` waits for its exec or end.
+    let pid = unsafe { raw::clone3(args, entry, address) };
+    // SAFETY: as above.
+    unsafe { raw::syscall(libc::SYS_rt_sigprocmask, [how, before.as_ptr().addr(), 0, size, 0, 0]) };
+    if pid < 0 { Err((SpawnStep::Clone, -pid as i32)) } else { Ok(pid as i32) }
+}
+
+fn read_report(fd: BorrowedFd<'_>) -> Option<(SpawnStep, i32)> {
+    let mut message = [0_u8; 5];
+    loop {
+        match rustix::io::read(fd, &mut message) {
+            Ok(5) => {
+                let [step, errno @ ..] = message;
+                return Some((SpawnStep::from_byte(step), i32::from_ne_bytes(errno)));
+            }
+            Err(Errno::INTR) => {}
+            Ok(_) | Err(_) => return None,
+        }
+    }
+}
+
+fn write_maps(pid: i32, uids: &[IdMap], gids: &[IdMap]) -> Step<()> {
+    for (file, maps) in [("gid_map", gids), ("uid_map", uids)] {
+        let lines: String = maps
+            .iter()
+            .map(|map| format!("{} {} {}\n", map.inside, map.outside, map.count))
+            .collect();
+        std::fs::write(format!("/proc/{pid}/{file}"), lines)
+            .map_err(|error| (SpawnStep::Ids, error.raw_os_error().unwrap_or(libc::EIO)))?;
+    }
+    Ok(())
+}
+
+/// Arguments, environment and paths, as the kernel wants them.
+struct Strings {
+    _owned: Vec<CString>,
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
+    path: Option<CString>,
+    directory: Option<CString>,
+}
+
+impl Strings {
+    fn new(command: &Command<'_>) -> Step<Self> {
+        let c_string =
+            |bytes: &[u8]| CString::new(bytes).map_err(|_| (SpawnStep::Prepare, libc::EINVAL));
+        let mut owned = Vec::with_capacity(command.args.len() + command.env.len());
+        let mut list = |strings: &[Vec<u8>]| -> Step<Vec<*const c_char>> {
+            let mut pointers = Vec::with_capacity(strings.len() + 1);
+            for string in strings {
+                let string = c_string(string)?;
+                pointers.push(string.as_ptr());
+                owned.push(string);
+            }
+            pointers.push(ptr::null());
+            Ok(pointers)
+        };
+        let argv = list(&command.args)?;
+        let envp = list(&command.env)?;
+        let path = match command.program {
+            Program::Path(path) => Some(c_string(path.as_os_str().as_bytes())?),
+            Program::Fd(_) => None,
+        };
+        let directory = command.directory.as_deref().map(c_string).transpose()?;
+        Ok(Self { _owned: owned, argv, envp, path, directory })
+    }
+
+    fn plan<'p>(&'p self, descriptors: &'p Descriptors, command: &Command<'_>) -> Plan<'p> {
+        Plan {
+            path: self.path.as_ref().map_or(ptr::null(), |path| path.as_ptr()),
+            exec_fd: descriptors.exec,
+            argv: self.argv.as_ptr(),
+            envp: self.envp.as_ptr(),
+            dups: &descriptors.dups,
+            holes: &descriptors.holes,
+            above: descriptors.above,
+            report: descriptors.report_write.as_raw_fd(),
+            mapped: descriptors.mapped.as_ref().map_or(-1, |(read, _)| read.as_raw_fd()),
+            tasks: &descriptors.tasks,
+            joins: &descriptors.joins,
+            directory: self.directory.as_ref().map_or(ptr::null(), |directory| directory.as_ptr()),
+            session: command.session,
+            death_signal: command.death_signal,
+            inner: CloneArgs::default(),
+            pid: AtomicIsize::new(0),
+            pidfd: AtomicI32::new(-1),
+        }
+    }
+}
+
+/// Descriptors by number, all of them above the highest target, so that no dup can hit another.
+struct Descriptors {
+    _owned: Vec<OwnedFd>,
+    exec: c_int,
+    dups: Vec<(c_int, c_int)>,
+    holes: Vec<c_int>,
+    above: c_int,
+    tasks: Vec<c_int>,
+    joins: Vec<(c_int, c_int)>,
+    report_read: OwnedFd,
+    report_write: OwnedFd,
+    mapped: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Descriptors {
+    fn new(command: &Command<'_>) -> Step<Self> {
+        let mut raised = Raised { above: 3, owned: Vec::new() };
+        raised.above = command.fds.iter().map(|(target, _)| target + 1).fold(3, i32::max);
+        let mut dups = Vec::with_capacity(command.fds.len() + 3);
+        for (target, fd) in &command.fds {
+            dups.push((raised.number(*fd)?, *target));
+        }
+        let missing: Vec<c_int> =
+            (0..3).filter(|n| !dups.iter().any(|(_, target)| target == n)).collect();
+        if !missing.is_empty() {
+            use rustix::fs::{Mode, OFlags};
+            let null =
+                rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(prepare)?;
+            let null = raised.raise(null)?;
+            dups.extend(missing.iter().map(|target| (null.as_raw_fd(), *target)));
+            raised.owned.push(null);
+        }
+        let exec = match command.program {
+            Program::Fd(fd) => raised.number(fd)?,
+            Program::Path(_) => -1,
+        };
+        let tasks = command.tasks.iter().map(|fd| raised.number(*fd)).collect::<Step<Vec<_>>>()?;
+        let join =
+            |(fd, bits): &(BorrowedFd<'_>, Namespaces)| Ok((raised.number(*fd)?, bits.0 as c_int));
+        let joins = command.joins.iter().map(join).collect::<Step<Vec<_>>>()?;
+        let (report_read, report_write) = raised.pipe()?;
+        let mapped = if command.maps.is_some() { Some(raised.pipe()?) } else { None };
+        let holes =
+            (0..raised.above).filter(|n| !dups.iter().any(|(_, target)| target == n)).collect();
+        let Raised { above, owned } = raised;
+        Ok(Self {
+            _owned: owned,
+            exec,
+            dups,
+            holes,
+            above,
+            tasks,
+            joins,
+            report_read,
+            report_write,
+            mapped,
+        })
+    }
+
+    /// Keeps the parent's ends: where the report comes from, and where "mapped" goes.
+    fn after_clone(self) -> (OwnedFd, Option<OwnedFd>) {
+        (self.report_read, self.mapped.map(|(_, write)| write))
+    }
+}
+
+/// Copies of descriptors with numbers from `above` on.
+struct Raised {
+    above: c_int,
+    owned: Vec<OwnedFd>,
+}
+
+impl Raised {
+    fn number(&mut self, fd: BorrowedFd<'_>) -> Step<c_int> {
+        if fd.as_raw_fd() >= self.above {
+            return Ok(fd.as_raw_fd());
+        }
+        let copy = rustix::io::fcntl_dupfd_cloexec(fd, self.above).map_err(prepare)?;
+        let number = copy.as_raw_fd();
+        self.owned.push(copy);
+        Ok(number)
+    }
+
+    fn raise(&self, fd: OwnedFd) -> Step<OwnedFd> {
+        if fd.as_raw_fd() >= self.above {
+            return Ok(fd);
+        }
+        rustix::io::fcntl_dupfd_cloexec(&fd, self.above).map_err(prepare)
+    }
+
+    fn pipe(&self) -> Step<(OwnedFd, OwnedFd)> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
+        Ok((self.raise(read)?, self.raise(write)?))
+    }
+}
+
+#[cfg(test)]
+#[path = "spawn_tests.rs"]
+mod tests;

@@ -45,6 +45,14 @@ pub enum PullErrorKind {
         /// When it allows another attempt, where it said so.
         retry_after: Option<Duration>,
     },
+    /// Any other status of a reply.
+    #[error("the registry refuses with status {status}: {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The registry's words.
+        message: String,
+    },
     /// No address, no connection, a cut that could not be resumed, or a 5xx.
     #[error("the registry does not answer: {message}")]
     RegistryUnavailable {

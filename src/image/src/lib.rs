@@ -10,6 +10,7 @@ mod error;
 mod image;
 mod options;
 mod progress;
+mod registry;
 mod store;
 pub mod unpack;
 mod users;

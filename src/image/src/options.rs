@@ -28,6 +28,9 @@ pub struct RegistryOptions {
     /// Registries (`host` or `host:port`) that are spoken to in plain HTTP. Loopback addresses
     /// always may be.
     pub insecure: Vec<String>,
+    /// Token services beside a registry's own domain that may see its credentials, over HTTPS:
+    /// pairs of registry and `host` or `host:port` of the service.
+    pub token_hosts: Vec<(String, String)>,
     /// PEM files of certificate authorities trusted beside the host's own.
     pub ca_files: Vec<PathBuf>,
     /// A transfer that brings no byte for this long is cut and resumed.
@@ -58,6 +61,7 @@ impl Default for RegistryOptions {
     fn default() -> Self {
         Self {
             insecure: Vec::new(),
+            token_hosts: Vec::new(),
             ca_files: Vec::new(),
             stall_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),

@@ -4,7 +4,8 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -144,4 +145,55 @@ pub fn sync_dir(dir: BorrowedFd<'_>) -> io::Result<()> {
 /// Makes everything durable that was written to the file system of `fd`, also by others.
 pub fn sync_fs(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(fd)?)
+}
+
+/// Sets an extended attribute of the entry `name` of `dir`, also of a symbolic link or a device,
+/// which cannot be opened without following or waking it. `name` is one component.
+pub fn set_xattr_at(
+    dir: impl AsFd,
+    name: &[u8],
+    attribute: &[u8],
+    value: &[u8],
+) -> rustix::io::Result<()> {
+    let path = entry_path(dir.as_fd(), name)?;
+    rustix::fs::lsetxattr(path, attribute, value, rustix::fs::XattrFlags::empty())
+}
+
+/// A path for the calls that have no form with a directory descriptor: the magic link leads to the
+/// directory itself, and the last component is not followed by the `l...` calls.
+fn entry_path(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Vec<u8>> {
+    let name = plain_name(OsStr::from_bytes(name)).map_err(|_| Errno::INVAL)?;
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name.as_bytes());
+    Ok(path)
+}
+
+/// The extended attributes of an open file or directory: names and values.
+pub fn xattrs(fd: impl AsFd) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    /// The kernel's own bound of a list and of a value.
+    const MOST: usize = 64 * 1024;
+    let mut list = Vec::with_capacity(MOST);
+    match rustix::fs::flistxattr(&fd, rustix::buffer::spare_capacity(&mut list)) {
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for name in list.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = Vec::with_capacity(MOST);
+        match rustix::fs::fgetxattr(&fd, name, rustix::buffer::spare_capacity(&mut value)) {
+            // Removed meanwhile, or listed by a security module that does not give it out.
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => continue,
+            other => other?,
+        };
+        found.push((name.to_vec(), value));
+    }
+    Ok(found)
+}
+
+/// The mode bits that new files of this process do not get. Read, not set and set back: other
+/// threads create files meanwhile. All bits if the kernel does not say.
+pub fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o777)
 }

@@ -45,6 +45,10 @@ pub enum UnpackError {
 }
 
 impl UnpackError {
+    pub(crate) fn refused(name: impl AsRef<[u8]>, reason: impl Into<String>) -> Self {
+        Self::Refused { name: name.as_ref().escape_ascii().to_string(), reason: reason.into() }
+    }
+
     pub(crate) fn io(op: &'static str, name: impl AsRef<[u8]>, source: io::Error) -> Self {
         Self::Io { op, name: name.as_ref().escape_ascii().to_string(), source }
     }

@@ -17,18 +17,21 @@ pub struct Limits {
     pub extension_bytes: u64,
     /// Most segments in the map of a sparse file.
     pub sparse_segments: usize,
+    /// Threads that create files.
+    pub writers: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            entries: 10_000_000,
+            entries: 4_000_000,
             bytes: 1 << 40,
             path_len: 4095,
             path_depth: 1024,
             xattr_bytes: 128 * 1024,
             extension_bytes: 1 << 20,
             sparse_segments: 65_536,
+            writers: 2,
         }
     }
 }

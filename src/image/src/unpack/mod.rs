@@ -7,6 +7,7 @@ mod attributes;
 mod error;
 mod finish;
 mod limits;
+mod listing;
 mod path;
 mod slab;
 mod tree;
@@ -29,6 +30,8 @@ use writers::{Progress, Writers};
 pub use error::UnpackError;
 pub use finish::{adopt_parents, copy_attributes};
 pub use limits::Limits;
+#[doc(hidden)]
+pub use listing::list;
 
 /// What a layer turned out to hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,12 +5,22 @@
 //! is synchronous and runs on blocking threads: netlink answers in microseconds, and a plugin chain
 //! is a sequence by nature.
 
+mod conf;
 mod config;
 mod error;
+mod firewall;
+mod hostlocal;
+mod masquerade;
+mod netns;
 mod network;
 mod plugin;
+mod pool;
+mod portmap;
 mod request;
 mod result;
+mod ruleset;
+mod sysctl;
+mod version;
 
 pub use config::{BuiltinBridge, NetworkConfig};
 pub use error::NetworkError;

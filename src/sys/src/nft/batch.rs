@@ -216,6 +216,7 @@ impl Batch {
                 None => {}
             }
             writer.put_u32(10, id);
+            writer.put(13, &byte_orders(set));
         });
         self
     }
@@ -262,6 +263,23 @@ impl Batch {
         self.elements((DELETE_ELEMENT, 0), table, ("delete element of", set), elements);
         self
     }
+}
+
+/// User data by which the `nft` tool knows how to print keys (0) and values (1): numbers of the
+/// host's order are 1, of network order 2, concatenations 0.
+fn byte_orders(set: &Set<'_>) -> Vec<u8> {
+    let order = |fields: &[KeyType]| match fields {
+        [KeyType::InterfaceName] => 1_u32,
+        [_] => 2,
+        _ => 0,
+    };
+    let mut bytes = vec![0, 4];
+    bytes.extend_from_slice(&order(set.key).to_ne_bytes());
+    if let Some(DataType::Fields(fields)) = set.data {
+        bytes.extend_from_slice(&[1, 4]);
+        bytes.extend_from_slice(&order(fields).to_ne_bytes());
+    }
+    bytes
 }
 
 /// Writes an element as a member of a list.

@@ -284,6 +284,8 @@ fn the_loser_of_a_udp_port_is_forgotten() {
         let mut nft = Nft::open().unwrap();
         let mut batch = Batch::default();
         skeleton(&mut batch);
+        // Connections are tracked where a rule asks about them.
+        batch.append_rule(TABLE, &rule("raw", match_ct_state(2).to_vec()));
         nft.commit(batch).unwrap();
         for (host, ipv6) in [("127.0.0.1:0", false), ("[::1]:0", true)] {
             let server = UdpSocket::bind(host).unwrap();

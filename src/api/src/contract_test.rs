@@ -54,7 +54,7 @@ fn enum_rows(path: &str, item: &EnumDescriptorProto, rows: &mut Vec<String>) {
 
 fn message_rows(path: &str, message: &DescriptorProto, rows: &mut Vec<String>) {
     if message.field.is_empty() {
-        rows.push(format!("message\t{path}\t\t\t\t"));
+        rows.push(format!("message\t{path}\t\t\t"));
     }
     rows.extend(message.field.iter().map(|field| field_row(message, path, field)));
     for item in &message.enum_type {

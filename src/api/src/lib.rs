@@ -1,11 +1,29 @@
 //! The gRPC servers: raw requests become validated types, errors become status codes.
+//!
+//! [`Api`] answers both CRI services. It is up before the engine behind it: until
+//! [`Api::set_ready`] every call but Version says Unavailable.
 
+mod batches;
+mod containers;
 #[cfg(test)]
 mod contract_test;
+mod error;
+mod exec;
+mod images;
+mod limits;
+mod node;
+mod sandboxes;
+mod service;
+mod validate;
+mod view;
+
+pub use limits::{MAX_REQUEST, serve};
+pub use service::{Api, Node};
+pub use validate::{Abilities, Invalid};
 
 /// CRI v1, generated from `proto/cri/v1/api.proto`.
 pub mod v1 {
-    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::too_many_lines)]
     tonic::include_proto!("runtime.v1");
 }
 

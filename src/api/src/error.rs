@@ -1,0 +1,141 @@
+//! One table: what went wrong to the gRPC code that tells the client so.
+
+use crate::validate::Invalid;
+use orlop_image::{PullError, PullErrorKind, StoreError};
+use orlop_lifecycle::ErrorKind;
+use tonic::{Code, Status};
+
+/// Anything that a call can fail with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("{}", .0.report())]
+    Lifecycle(#[from] orlop_lifecycle::Error),
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("server is not initialized yet")]
+    NotReady,
+    #[error("{call} is not supported yet")]
+    NoCall { call: &'static str },
+}
+
+impl ApiError {
+    /// The table.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Invalid(Invalid::Missing { .. } | Invalid::Value { .. }) => Code::InvalidArgument,
+            Self::Invalid(Invalid::Unsupported { .. }) | Self::NoCall { .. } => Code::Unimplemented,
+            Self::Lifecycle(error) => of_kind(error.kind()),
+            Self::Pull(error) => of_pull(&error.kind),
+            Self::Store(error) => of_store(error),
+            Self::NotReady => Code::Unavailable,
+        }
+    }
+}
+
+fn of_kind(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::AlreadyExists => Code::AlreadyExists,
+        ErrorKind::FailedPrecondition => Code::FailedPrecondition,
+        ErrorKind::InvalidArgument => Code::InvalidArgument,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::ResourceExhausted => Code::ResourceExhausted,
+        ErrorKind::Unimplemented => Code::Unimplemented,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
+
+fn of_pull(kind: &PullErrorKind) -> Code {
+    match kind {
+        PullErrorKind::NotFound { .. } | PullErrorKind::NoPlatform { .. } => Code::NotFound,
+        PullErrorKind::Unauthorized { .. } => Code::Unauthenticated,
+        PullErrorKind::Forbidden { .. } => Code::PermissionDenied,
+        PullErrorKind::RateLimited { .. } | PullErrorKind::NoSpace { .. } => {
+            Code::ResourceExhausted
+        }
+        // The kubelet looks for the word RegistryUnavailable at the start of the text, and only
+        // where the code is Unknown does it see the text alone.
+        PullErrorKind::RegistryUnavailable { .. } => Code::Unknown,
+        PullErrorKind::Tls { .. } => Code::Unavailable,
+        PullErrorKind::DigestMismatch { .. }
+        | PullErrorKind::DiffIdMismatch { .. }
+        | PullErrorKind::SizeMismatch { .. }
+        | PullErrorKind::Layer { .. } => Code::DataLoss,
+        PullErrorKind::TooLarge { .. }
+        | PullErrorKind::UnsupportedMediaType { .. }
+        | PullErrorKind::Malformed { .. } => Code::FailedPrecondition,
+        PullErrorKind::Cancelled => Code::Cancelled,
+        _ => Code::Internal,
+    }
+}
+
+fn of_store(error: &StoreError) -> Code {
+    match error {
+        StoreError::NotFound { .. } => Code::NotFound,
+        StoreError::Key { .. } => Code::InvalidArgument,
+        StoreError::Locked { .. } => Code::Unavailable,
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Code::ResourceExhausted
+        }
+        _ => Code::Internal,
+    }
+}
+
+/// The reply of a call; a failure is logged here and nowhere else.
+pub(crate) fn answer<T>(
+    call: &'static str,
+    result: Result<T, ApiError>,
+) -> Result<tonic::Response<T>, Status> {
+    match result {
+        Ok(reply) => Ok(tonic::Response::new(reply)),
+        Err(error) => {
+            let (code, text) = (error.code(), error.to_string());
+            match code {
+                Code::Internal | Code::DataLoss | Code::Unknown => {
+                    tracing::error!(call, ?code, "{text}")
+                }
+                Code::NotFound | Code::Unimplemented => tracing::debug!(call, ?code, "{text}"),
+                _ => tracing::info!(call, ?code, "{text}"),
+            }
+            Err(Status::new(code, text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orlop_model::Reference;
+
+    #[test]
+    fn the_kubelet_sees_that_a_registry_is_away() {
+        let reference = Reference::parse("r.io/a").unwrap();
+        let kind = PullErrorKind::RegistryUnavailable { message: "connection refused".into() };
+        let error = ApiError::from(PullError { reference, kind });
+        assert_eq!(error.code(), Code::Unknown);
+        assert!(error.to_string().starts_with("RegistryUnavailable"), "{error}");
+    }
+
+    #[test]
+    fn kinds() {
+        let unsupported =
+            Invalid::Unsupported { field: "f".into(), value: "v".into(), remedy: "r".into() };
+        for (error, code) in [
+            (ApiError::from(unsupported), Code::Unimplemented),
+            (
+                ApiError::from(Invalid::Missing { field: "f".into(), remedy: "r".into() }),
+                Code::InvalidArgument,
+            ),
+            (ApiError::NotReady, Code::Unavailable),
+            (ApiError::from(orlop_lifecycle::Error::NotRecovered), Code::Unavailable),
+            (ApiError::from(StoreError::NotFound { image: "a".into() }), Code::NotFound),
+        ] {
+            assert_eq!(error.code(), code, "{error}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Both services: each call in one line, the work in the modules beside.
+
+use crate::batches::Replies;
+use crate::error::{ApiError, answer};
+use crate::v1::image_service_server::ImageService;
+use crate::v1::runtime_service_server::RuntimeService;
+use crate::validate::Abilities;
+use crate::{containers, exec, images, node, sandboxes, v1};
+use orlop_image::ImageStore;
+use orlop_lifecycle::Runtime;
+use std::sync::{Arc, OnceLock};
+use tonic::{Request, Response, Status};
+
+/// What the daemon tells its clients about itself.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Version of this build.
+    pub version: String,
+    /// Names of runtime handlers beside the empty one.
+    pub handlers: Vec<String>,
+    /// What requests may ask for.
+    pub abilities: Abilities,
+    /// Configuration in use, for verbose Status; without secrets.
+    pub config: serde_json::Value,
+}
+
+/// The CRI server. Clones are the same one.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    node: Node,
+    engine: OnceLock<Engine>,
+}
+
+/// What is behind the calls.
+pub(crate) struct Engine {
+    pub(crate) runtime: Runtime,
+    pub(crate) images: ImageStore,
+}
+
+impl Api {
+    /// A server that answers Version, and Unavailable to everything else.
+    pub fn new(node: Node) -> Self {
+        Self(Arc::new(Inner { node, engine: OnceLock::new() }))
+    }
+
+    /// Recovery is through: calls are served from now on. A second call changes nothing.
+    pub fn set_ready(&self, runtime: Runtime, images: ImageStore) {
+        let _ = self.0.engine.set(Engine { runtime, images });
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    pub(crate) fn engine(&self) -> Result<&Engine, ApiError> {
+        self.0.engine.get().ok_or(ApiError::NotReady)
+    }
+}
+
+/// The runtime service: calls that work, streams of lists, and calls that are not there yet.
+macro_rules! runtime_service {
+    (
+        unary { $($name:ident: $request:ident => $response:ident, $function:path;)* }
+        lists { $($list:ident, $stream:ident: $ask:ident => $batch:ident, $source:path;)* }
+        later { $($later:ident: $from:ident => $to:ident;)* }
+        later_streams { $($late:ident, $late_stream:ident: $late_from:ident => $late_to:ident;)* }
+    ) => {
+        #[tonic::async_trait]
+        impl RuntimeService for Api {
+            $(async fn $name(&self, request: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
+                answer(stringify!($name), $function(self, request.into_inner()).await)
+            })*
+            $(type $stream = Replies<v1::$batch>;
+            async fn $list(&self, request: Request<v1::$ask>) -> Result<Response<Self::$stream>, Status> {
+                answer(stringify!($list), $source(self, request.into_inner()).await)
+            })*
+            $(async fn $later(&self, _request: Request<v1::$from>) -> Result<Response<v1::$to>, Status> {
+                answer(stringify!($later), Err(ApiError::NoCall { call: stringify!($later) }))
+            })*
+            $(type $late_stream = Replies<v1::$late_to>;
+            async fn $late(&self, _request: Request<v1::$late_from>) -> Result<Response<Self::$late_stream>, Status> {
+                answer(stringify!($late), Err(ApiError::NoCall { call: stringify!($late) }))
+            })*
+        }
+    };
+}
+
+runtime_service! {
+    unary {
+        version: VersionRequest => VersionResponse, node::version;
+        status: StatusRequest => StatusResponse, node::status;
+        runtime_config: RuntimeConfigRequest => RuntimeConfigResponse, node::runtime_config;
+        update_runtime_config: UpdateRuntimeConfigRequest => UpdateRuntimeConfigResponse, node::update_runtime_config;
+        run_pod_sandbox: RunPodSandboxRequest => RunPodSandboxResponse, sandboxes::run;
+        stop_pod_sandbox: StopPodSandboxRequest => StopPodSandboxResponse, sandboxes::stop;
+        remove_pod_sandbox: RemovePodSandboxRequest => RemovePodSandboxResponse, sandboxes::remove;
+        pod_sandbox_status: PodSandboxStatusRequest => PodSandboxStatusResponse, sandboxes::status;
+        list_pod_sandbox: ListPodSandboxRequest => ListPodSandboxResponse, sandboxes::list;
+        create_container: CreateContainerRequest => CreateContainerResponse, containers::create;
+        start_container: StartContainerRequest => StartContainerResponse, containers::start;
+        stop_container: StopContainerRequest => StopContainerResponse, containers::stop;
+        remove_container: RemoveContainerRequest => RemoveContainerResponse, containers::remove;
+        list_containers: ListContainersRequest => ListContainersResponse, containers::list;
+        container_status: ContainerStatusRequest => ContainerStatusResponse, containers::status;
+        reopen_container_log: ReopenContainerLogRequest => ReopenContainerLogResponse, containers::reopen_log;
+        exec_sync: ExecSyncRequest => ExecSyncResponse, exec::sync;
+    }
+    lists {
+        stream_pod_sandboxes, StreamPodSandboxesStream:
+            StreamPodSandboxesRequest => StreamPodSandboxesResponse, sandboxes::stream;
+        stream_containers, StreamContainersStream:
+            StreamContainersRequest => StreamContainersResponse, containers::stream;
+    }
+    later {
+        update_container_resources: UpdateContainerResourcesRequest => UpdateContainerResourcesResponse;
+        update_pod_sandbox_resources: UpdatePodSandboxResourcesRequest => UpdatePodSandboxResourcesResponse;
+        exec: ExecRequest => ExecResponse;
+        attach: AttachRequest => AttachResponse;
+        port_forward: PortForwardRequest => PortForwardResponse;
+        container_stats: ContainerStatsRequest => ContainerStatsResponse;
+        list_container_stats: ListContainerStatsRequest => ListContainerStatsResponse;
+        pod_sandbox_stats: PodSandboxStatsRequest => PodSandboxStatsResponse;
+        list_pod_sandbox_stats: ListPodSandboxStatsRequest => ListPodSandboxStatsResponse;
+        checkpoint_container: CheckpointContainerRequest => CheckpointContainerResponse;
+        list_metric_descriptors: ListMetricDescriptorsRequest => ListMetricDescriptorsResponse;
+        list_pod_sandbox_metrics: ListPodSandboxMetricsRequest => ListPodSandboxMetricsResponse;
+    }
+    later_streams {
+        get_container_events, GetContainerEventsStream: GetEventsRequest => ContainerEventResponse;
+        stream_container_stats, StreamContainerStatsStream: StreamContainerStatsRequest => StreamContainerStatsResponse;
+        stream_pod_sandbox_stats, StreamPodSandboxStatsStream:
+            StreamPodSandboxStatsRequest => StreamPodSandboxStatsResponse;
+        stream_pod_sandbox_metrics, StreamPodSandboxMetricsStream:
+            StreamPodSandboxMetricsRequest => StreamPodSandboxMetricsResponse;
+    }
+}
+
+#[tonic::async_trait]
+impl ImageService for Api {
+    async fn list_images(
+        &self,
+        request: Request<v1::ListImagesRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
+        answer("list_images", images::list(self, request.into_inner()).await)
+    }
+
+    type StreamImagesStream = Replies<v1::StreamImagesResponse>;
+
+    async fn stream_images(
+        &self,
+        request: Request<v1::StreamImagesRequest>,
+    ) -> Result<Response<Self::StreamImagesStream>, Status> {
+        answer("stream_images", images::stream(self, request.into_inner()).await)
+    }
+
+    async fn image_status(
+        &self,
+        request: Request<v1::ImageStatusRequest>,
+    ) -> Result<Response<v1::ImageStatusResponse>, Status> {
+        answer("image_status", images::status(self, request.into_inner()).await)
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Result<Response<v1::PullImageResponse>, Status> {
+        answer("pull_image", images::pull(self, request.into_inner()).await)
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Result<Response<v1::RemoveImageResponse>, Status> {
+        answer("remove_image", images::remove(self, request.into_inner()).await)
+    }
+
+    async fn image_fs_info(
+        &self,
+        request: Request<v1::ImageFsInfoRequest>,
+    ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
+        answer("image_fs_info", images::fs_info(self, request.into_inner()).await)
+    }
+}

@@ -227,6 +227,25 @@ impl Error {
     }
 }
 
+/// An error of a room beneath, with what was being done to which object.
+pub(crate) fn below(
+    what: &'static str,
+    object: impl Into<String>,
+    kind: ErrorKind,
+    source: impl Into<Source>,
+) -> Error {
+    Error::Below { what, object: object.into(), kind, source: source.into() }
+}
+
+/// For `map_err` on a system call.
+pub(crate) fn io(
+    what: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::Io { what, path, source }
+}
+
 /// An error's message followed by those of its sources, leaving out what was already said.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

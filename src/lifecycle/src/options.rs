@@ -15,10 +15,6 @@ pub struct Options {
     pub handlers: Vec<String>,
     /// Directory of seccomp profiles; a relative Localhost profile lives beneath it.
     pub seccomp_dir: PathBuf,
-    /// `net.ipv4.ip_unprivileged_port_start=0` in pods with a network of their own.
-    pub unprivileged_ports: bool,
-    /// `net.ipv4.ping_group_range=0 2147483647` in pods with a network of their own.
-    pub unprivileged_ping: bool,
     /// Bytes of stdout and of stderr each that an ExecSync reply carries at most.
     pub exec_output_cap: usize,
 }
@@ -31,8 +27,6 @@ impl Default for Options {
             default_cgroup_parent: "/orlop".into(),
             handlers: vec!["orlop".into()],
             seccomp_dir: "/etc/orlop/seccomp".into(),
-            unprivileged_ports: true,
-            unprivileged_ping: true,
             exec_output_cap: 16 << 20,
         }
     }

@@ -1,25 +1,34 @@
 //! The door of this room.
 
+use crate::container::{self, Container};
+use crate::context::{Context, random_id};
+use crate::host::Host;
+use crate::index::{Claim, Index, joined};
+use crate::kept::{from_store, to_the_end};
 use crate::{
-    ContainerFilter, ContainerView, Event, ExecOutput, Options, Result, SandboxFilter, SandboxView,
+    ContainerFilter, ContainerView, Error, Event, ExecOutput, Options, Recovered, Result,
+    SandboxFilter, SandboxView, recover, sandbox,
 };
 use orlop_image::ImageStore;
 use orlop_model::{ContainerId, SandboxId};
 use orlop_network::Network;
 use orlop_spec::request::{ContainerConfig, SandboxConfig};
+use orlop_store::RecordDir;
 use orlop_task::Launcher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::broadcast;
+
+/// Events that a slow listener may be behind.
+const EVENT_BACKLOG: usize = 1024;
 
 /// Sandboxes and containers of this node. Clones are the same runtime.
 ///
 /// Ids may be given as a prefix that only one object has. Calls that change something run to their
 /// end even if the caller goes away.
 #[derive(Clone)]
-pub struct Runtime(Arc<Inner>);
-
-struct Inner {}
+pub struct Runtime(Arc<Context>);
 
 /// Conditions for CRI's Status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,23 +43,6 @@ pub struct RuntimeStatus {
     pub network_message: String,
 }
 
-/// What [`Runtime::recover`] found and did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// Sandboxes that are known.
-    pub sandboxes: usize,
-    /// Containers that are known.
-    pub containers: usize,
-    /// Of these, still running.
-    pub running: usize,
-    /// Whose shim did not answer within its time.
-    pub unknown: usize,
-    /// Records that could not be read and were moved aside, with the reason.
-    pub bad_records: Vec<String>,
-    /// Things without a record that were removed: half-made objects of the time of the crash.
-    pub orphans: usize,
-}
-
 impl Runtime {
     /// Opens the state; nothing is touched before [`Self::recover`], which must come next.
     pub fn open(
@@ -59,49 +51,105 @@ impl Runtime {
         network: Network,
         launcher: Launcher,
     ) -> Result<Self> {
-        let _ = (options, images, network, launcher);
-        todo!()
+        let fail = |name: &'static str| move |error| from_store(name, error);
+        let sandboxes =
+            RecordDir::open(&options.root.join("sandboxes")).map_err(fail("sandboxes"))?;
+        let containers =
+            RecordDir::open(&options.root.join("containers")).map_err(fail("containers"))?;
+        Ok(Self(Arc::new(Context {
+            host: Arc::new(Host::detect()?),
+            options,
+            images,
+            network,
+            launcher,
+            sandbox_records: Arc::new(sandboxes),
+            container_records: Arc::new(containers),
+            index: Index::new(),
+            events: broadcast::Sender::new(EVENT_BACKLOG),
+            recovered: AtomicBool::new(false),
+        })))
     }
 
     /// Finds what an earlier process left: running containers are supervised again, what ended
     /// meanwhile is recorded, what was half made is undone. Until it returns other calls answer
-    /// [`crate::Error::NotRecovered`].
+    /// [`crate::Error::NotRecovered`]. A second call does nothing.
     pub async fn recover(&self) -> Result<Recovered> {
-        let _ = &self.0;
-        todo!()
+        if self.0.recovered.load(Ordering::Acquire) {
+            return Ok(Recovered::default());
+        }
+        recover::recover(&self.0).await
     }
 
     /// CRI RunPodSandbox. A second call with the same identity and configuration while the first
     /// one works joins it.
     pub async fn run_sandbox(&self, config: SandboxConfig) -> Result<SandboxId> {
-        let _ = config;
-        todo!()
+        let context = Arc::clone(&self.0);
+        context.check_recovered()?;
+        context.check_handler(&config.runtime_handler)?;
+        let (id, config) = (SandboxId::from_random(random_id()), Arc::new(config));
+        let name = config.metadata.clone();
+        match context.index.sandbox_names.claim(name.clone(), &id, &config) {
+            Claim::Taken(id) => Err(Error::SandboxExists { name: Box::new(name), id }),
+            Claim::Join(outcome) => joined(outcome).await,
+            Claim::Mine(tell) => {
+                let outcome = tell.subscribe();
+                tokio::spawn(async move {
+                    // In a task of its own, so that even a panic becomes an outcome.
+                    let work = sandbox::run(Arc::clone(&context), id.clone(), config);
+                    let made = to_the_end(work).await;
+                    // One that could not be unmade keeps its name until it is removed.
+                    let listed =
+                        context.index.find_sandbox(id.as_str()).is_ok_and(|found| found.is_some());
+                    if listed {
+                        context.index.sandbox_names.settle(name, id.clone());
+                    } else {
+                        context.index.sandbox_names.free(&name, &id);
+                    }
+                    tell.send_replace(Some(made.map(|_| id).map_err(Arc::new)));
+                });
+                joined(outcome).await
+            }
+        }
     }
 
     /// CRI StopPodSandbox: ends its containers, gives back its network. Repeatable; an unknown id is
     /// no error.
     pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
-        let _ = id;
-        todo!()
+        self.0.check_recovered()?;
+        match self.0.index.find_sandbox(id)? {
+            Some(found) => to_the_end(sandbox::stop(Arc::clone(&self.0), found)).await,
+            None => Ok(()),
+        }
     }
 
     /// CRI RemovePodSandbox: stops it if need be, removes its containers and all that is left of it.
     /// An unknown id is no error.
     pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
-        let _ = id;
-        todo!()
+        self.0.check_recovered()?;
+        match self.0.index.find_sandbox(id)? {
+            Some(found) => to_the_end(sandbox::remove(Arc::clone(&self.0), found)).await,
+            None => Ok(()),
+        }
     }
 
     /// One sandbox.
     pub fn sandbox(&self, id: &str) -> Result<Arc<SandboxView>> {
-        let _ = id;
-        todo!()
+        self.0.check_recovered()?;
+        Ok(self.0.index.sandbox(id)?.view())
     }
 
     /// Sandboxes that the filter lets through, newest first. From memory.
     pub fn sandboxes(&self, filter: &SandboxFilter) -> Result<Vec<Arc<SandboxView>>> {
-        let _ = filter;
-        todo!()
+        self.0.check_recovered()?;
+        let candidates = match &filter.id {
+            // What fits nothing, or several, matches nothing: an empty list, not an error.
+            Some(id) => self.0.index.find_sandbox(id).ok().flatten().into_iter().collect(),
+            None => self.0.index.all_sandboxes(),
+        };
+        let mut views: Vec<_> = candidates.iter().map(|found| found.view()).collect();
+        views.retain(|view| filter.fits(view));
+        views.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
+        Ok(views)
     }
 
     /// CRI CreateContainer. Joins as [`Self::run_sandbox`] does.
@@ -110,65 +158,129 @@ impl Runtime {
         sandbox: &str,
         config: ContainerConfig,
     ) -> Result<ContainerId> {
-        let _ = (sandbox, config);
-        todo!()
+        let context = Arc::clone(&self.0);
+        context.check_recovered()?;
+        let sandbox = context.index.sandbox(sandbox)?;
+        sandbox.check_ready(&context)?;
+        let (id, config) = (ContainerId::from_random(random_id()), Arc::new(config));
+        let name = (sandbox.id.clone(), config.metadata.clone());
+        match context.index.container_names.claim(name.clone(), &id, &config) {
+            Claim::Taken(id) => {
+                let (sandbox, metadata) = name;
+                Err(Error::ContainerExists {
+                    name: metadata.name,
+                    attempt: metadata.attempt,
+                    sandbox,
+                    id,
+                })
+            }
+            Claim::Join(outcome) => joined(outcome).await,
+            Claim::Mine(tell) => {
+                let outcome = tell.subscribe();
+                tokio::spawn(async move {
+                    let made =
+                        container::create(Arc::clone(&context), sandbox, id.clone(), config).await;
+                    if made.is_ok() {
+                        context.index.container_names.settle(name, id.clone());
+                    } else {
+                        context.index.container_names.free(&name, &id);
+                    }
+                    tell.send_replace(Some(made.map(|()| id).map_err(Arc::new)));
+                });
+                joined(outcome).await
+            }
+        }
     }
 
     /// CRI StartContainer.
     pub async fn start_container(&self, id: &str) -> Result<()> {
-        let _ = id;
-        todo!()
+        let container = self.existing(id)?;
+        let sandbox = self.0.index.sandbox(container.sandbox.as_str())?;
+        to_the_end(container::start(Arc::clone(&self.0), sandbox, container)).await
     }
 
     /// CRI StopContainer: the stop signal, `timeout` for it to work, SIGKILL. Zero or less kills at
     /// once. Repeatable; an unknown id is no error.
     pub async fn stop_container(&self, id: &str, timeout_seconds: i64) -> Result<()> {
-        let _ = (id, timeout_seconds);
-        todo!()
+        self.0.check_recovered()?;
+        let grace = Duration::from_secs(u64::try_from(timeout_seconds).unwrap_or(0));
+        match self.0.index.find_container(id)? {
+            Some(found) => to_the_end(container::stop(Arc::clone(&self.0), found, grace)).await,
+            None => Ok(()),
+        }
     }
 
     /// CRI RemoveContainer: kills it if need be. An unknown id is no error.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
-        let _ = id;
-        todo!()
+        self.0.check_recovered()?;
+        match self.0.index.find_container(id)? {
+            Some(found) => to_the_end(container::remove(Arc::clone(&self.0), found)).await,
+            None => Ok(()),
+        }
     }
 
     /// One container.
     pub fn container(&self, id: &str) -> Result<Arc<ContainerView>> {
-        let _ = id;
-        todo!()
+        Ok(self.existing(id)?.view())
     }
 
     /// Containers that the filter lets through, newest first. From memory.
     pub fn containers(&self, filter: &ContainerFilter) -> Result<Vec<Arc<ContainerView>>> {
-        let _ = filter;
-        todo!()
+        self.0.check_recovered()?;
+        let index = &self.0.index;
+        let candidates = match (&filter.id, &filter.sandbox) {
+            (Some(id), _) => index.find_container(id).ok().flatten().into_iter().collect(),
+            (None, _) => index.all_containers(),
+        };
+        let sandbox = match &filter.sandbox {
+            Some(id) => match index.find_sandbox(id) {
+                Ok(Some(found)) => Some(found.id.clone()),
+                Ok(None) | Err(_) => return Ok(Vec::new()),
+            },
+            None => None,
+        };
+        let mut views: Vec<_> = candidates.iter().map(|found| found.view()).collect();
+        views.retain(|view| {
+            filter.fits(view) && sandbox.as_ref().is_none_or(|id| *id == view.sandbox)
+        });
+        views.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
+        Ok(views)
     }
 
-    /// CRI ExecSync; `None`: no time limit.
+    /// CRI ExecSync; `None`: no time limit. If the caller goes away the command is killed.
     pub async fn exec_sync(
         &self,
         id: &str,
         command: Vec<String>,
         timeout: Option<Duration>,
     ) -> Result<ExecOutput> {
-        let _ = (id, command, timeout);
-        todo!()
+        let container = self.existing(id)?;
+        container::exec_sync(Arc::clone(&self.0), container, command, timeout).await
     }
 
     /// CRI ReopenContainerLog.
     pub async fn reopen_log(&self, id: &str) -> Result<()> {
-        let _ = id;
-        todo!()
+        container::reopen_log(self.existing(id)?).await
     }
 
     /// CRI Status.
     pub fn status(&self) -> RuntimeStatus {
-        todo!()
+        let network = self.0.network.status();
+        RuntimeStatus {
+            runtime_ready: self.0.recovered.load(Ordering::Acquire),
+            network_ready: network.ready,
+            network_reason: network.reason,
+            network_message: network.message,
+        }
     }
 
     /// What happens from now on; a listener that lags loses the oldest events.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        todo!()
+        self.0.events.subscribe()
+    }
+
+    fn existing(&self, id: &str) -> Result<Arc<Container>> {
+        self.0.check_recovered()?;
+        self.0.index.container(id)
     }
 }

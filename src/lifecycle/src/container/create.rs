@@ -1,0 +1,306 @@
+//! CreateContainer: everything up to an init that only waits to be let go.
+
+use super::exec::process_only;
+use super::process::{self, ImageFacts};
+use super::{Container, Link, ask_to_leave, mounts, supervise};
+use crate::context::{Context, START_PATIENCE};
+use crate::error::{below, io};
+use crate::host::remove_tree;
+use crate::kept::{Kept, blocking};
+use crate::neighbours::task_failed;
+use crate::sandbox::Sandbox;
+use crate::state::ContainerRecord;
+use crate::{Error, ErrorKind, EventKind, Result};
+use oci_spec::runtime::Spec;
+use orlop_image::{Image, Rootfs};
+use orlop_model::{ContainerId, Timestamp};
+use orlop_spec::request::ContainerConfig;
+use orlop_spec::{Inputs, Namespaces};
+use orlop_task::protocol::{Mount, shim::CreateOptions};
+use orlop_task::{CreateRequest, Shim};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::time::timeout;
+
+/// Makes a container, or leaves nothing of it.
+pub(crate) async fn create(
+    context: Arc<Context>,
+    sandbox: Arc<Sandbox>,
+    id: ContainerId,
+    config: Arc<ContainerConfig>,
+) -> Result<()> {
+    let _shared = sandbox.gate.read().await;
+    sandbox.check_ready(&context)?;
+    let image = context
+        .images
+        .get(&config.image.image)
+        .ok_or_else(|| Error::ImageMissing { image: config.image.image.clone() })?;
+    let namespaces = process::namespaces(&context, &sandbox, &config).await?;
+    let job = Job {
+        context: Arc::clone(&context),
+        sandbox: Arc::clone(&sandbox),
+        id: id.clone(),
+        config,
+        image,
+        namespaces,
+    };
+    match job.make().await {
+        Ok(container) => {
+            let container = Arc::new(container);
+            context.index.insert_container(Arc::clone(&container));
+            context.tell(EventKind::Created, &container.sandbox, Some(&id));
+            tokio::spawn(supervise(context, container));
+            Ok(())
+        }
+        Err(error) => {
+            undo(&context, &id, &job.cgroup()).await;
+            Err(error)
+        }
+    }
+}
+
+/// One container being made.
+struct Job {
+    context: Arc<Context>,
+    sandbox: Arc<Sandbox>,
+    id: ContainerId,
+    config: Arc<ContainerConfig>,
+    image: Arc<Image>,
+    namespaces: Namespaces,
+}
+
+/// What the blocking part of the work yields.
+struct Prepared {
+    spec: Spec,
+    rootfs: Rootfs,
+    record: ContainerRecord,
+    stdin: String,
+}
+
+impl Job {
+    fn cgroup(&self) -> String {
+        process::cgroup_path(&self.sandbox.facts.get().cgroup_parent, self.id.as_str())
+    }
+
+    async fn make(&self) -> Result<Container> {
+        let bundle = self.context.bundle(self.id.as_str());
+        let preparation = Preparation {
+            context: Arc::clone(&self.context),
+            sandbox: Arc::clone(&self.sandbox),
+            id: self.id.clone(),
+            config: Arc::clone(&self.config),
+            image: Arc::clone(&self.image),
+            namespaces: self.namespaces.clone(),
+            cgroup: self.cgroup(),
+            bundle: bundle.clone(),
+        };
+        let prepared = blocking(move || preparation.run()).await?;
+        let shim = self
+            .context
+            .launcher
+            .launch(self.id.as_str(), &bundle)
+            .await
+            .map_err(|error| task_failed("starting the shim", self.id.as_str(), error))?;
+        match self.make_with(&shim, &bundle, prepared).await {
+            Ok(container) => Ok(container),
+            Err(error) => {
+                ask_to_leave(&shim.client).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_with(&self, shim: &Shim, bundle: &Path, prepared: Prepared) -> Result<Container> {
+        let mut record = prepared.record;
+        let request = self.request(&prepared.rootfs, record.log_path.as_deref(), prepared.stdin);
+        let made = timeout(START_PATIENCE, shim.client.create(bundle, request)).await;
+        record.pid = match made {
+            Ok(Ok(pid)) => pid,
+            Ok(Err(error)) => return Err(task_failed("creating", self.id.as_str(), error)),
+            Err(_) => {
+                let why = format!("no answer to create within {START_PATIENCE:?}");
+                return Err(Error::ShimSilent { id: self.id.to_string(), why });
+            }
+        };
+        let pid = i32::try_from(record.pid).unwrap_or(0);
+        record.pid_start = orlop_sys::process::start_time(pid).unwrap_or(0);
+        let dir = Arc::clone(&self.context.container_records);
+        let facts = Kept::create(dir, self.id.as_str(), record).await?;
+        let container = Container::new(facts, bundle.to_owned(), Link::Up(shim.client.clone()));
+        container.remember_process(process_only(prepared.spec));
+        Ok(container)
+    }
+
+    fn request(&self, rootfs: &Rootfs, log: Option<&Path>, stdin: String) -> CreateRequest {
+        let log = log.map_or_else(String::new, |path| format!("cri://{}", path.display()));
+        CreateRequest {
+            rootfs: vec![overlay(rootfs)],
+            terminal: self.config.tty,
+            stdin,
+            stderr: if self.config.tty { String::new() } else { log.clone() },
+            stdout: log,
+            options: CreateOptions { exit_on_delete: true, ..CreateOptions::default() },
+        }
+    }
+}
+
+/// The container's root as the stage mounts it, in the container's own mount namespace.
+fn overlay(rootfs: &Rootfs) -> Mount {
+    let lower: Vec<_> = rootfs.lower.iter().map(|path| path.display().to_string()).collect();
+    Mount {
+        r#type: "overlay".into(),
+        source: "overlay".into(),
+        target: String::new(),
+        options: vec![
+            format!("lowerdir={}", lower.join(":")),
+            format!("upperdir={}", rootfs.upper.display()),
+            format!("workdir={}", rootfs.work.display()),
+        ],
+    }
+}
+
+/// The part of the work that blocks: files, the image's user database, the spec.
+struct Preparation {
+    context: Arc<Context>,
+    sandbox: Arc<Sandbox>,
+    id: ContainerId,
+    config: Arc<ContainerConfig>,
+    image: Arc<Image>,
+    namespaces: Namespaces,
+    cgroup: String,
+    bundle: PathBuf,
+}
+
+impl Preparation {
+    fn run(self) -> Result<Prepared> {
+        let id = self.id.as_str();
+        let image = ImageFacts::of(&self.image);
+        let users = self.context.images.user_database(&self.image.id).map_err(|error| {
+            below("reading the users", self.image.id.as_str(), ErrorKind::Internal, error)
+        })?;
+        let table = process::user_table(&users);
+        let user = orlop_spec::resolve_user(&self.config.security, &image.user, &table)?;
+        let log_path = self.log_path()?;
+        let spec = self.spec(&user)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.bundle)
+            .map_err(io("making directory", &self.bundle))?;
+        let stdin = self.stdin()?;
+        write_spec(&self.bundle, &spec)?;
+        let rootfs = self.context.images.create_rootfs(&self.image.id, id).map_err(|error| {
+            below("making the root file system", id, ErrorKind::Internal, error)
+        })?;
+        let record = ContainerRecord {
+            id: self.id.clone(),
+            sandbox: self.sandbox.id.clone(),
+            created_at: Timestamp::now(),
+            boot_id: self.context.host.boot_id.clone(),
+            pid: 0,
+            pid_start: 0,
+            image_id: self.image.id.clone(),
+            image_name: image.name(&self.config.image),
+            image_ref: image.reference,
+            log_path,
+            user,
+            stop_signal: self.config.stop_signal.unwrap_or(image.stop_signal),
+            cgroup: self.cgroup,
+            started_at: None,
+            end: None,
+            config: self.config,
+        };
+        Ok(Prepared { spec, rootfs, record, stdin })
+    }
+
+    fn spec(&self, user: &orlop_spec::ResolvedUser) -> Result<Spec> {
+        let facts = self.sandbox.facts.get();
+        let resolved = mounts::resolve(&self.config)?;
+        let devices = process::devices(&self.config)?;
+        let seccomp = process::seccomp(&self.context.options.seccomp_dir, &self.config)?;
+        let files = self.sandbox.files(&self.context);
+        let hostname = self.sandbox.hostname();
+        let mut spec = orlop_spec::container_spec(&Inputs {
+            sandbox: &facts.config,
+            container: &resolved,
+            image: self.image.config.config().as_ref(),
+            user,
+            namespaces: &self.namespaces,
+            files: &files,
+            hostname: &hostname,
+            cgroups_path: &self.cgroup,
+            host: &self.context.host.features,
+            seccomp: seccomp.as_ref(),
+            apparmor_default: None,
+            selinux: None,
+            devices: &devices,
+            rlimits: &[],
+        })?;
+        process::fit_default_seccomp(&self.config, &mut spec);
+        Ok(spec)
+    }
+
+    /// The log's path; its directory is made, as both runtimes of the field do.
+    fn log_path(&self) -> Result<Option<PathBuf>> {
+        let facts = self.sandbox.facts.get();
+        let (Some(dir), Some(name)) = (&facts.config.log_directory, &self.config.log_path) else {
+            return Ok(None);
+        };
+        let plain =
+            |part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir);
+        let controls = name.as_os_str().as_encoded_bytes().iter().any(u8::is_ascii_control);
+        if controls || !name.components().all(plain) {
+            return Err(Error::Invalid {
+                field: "log_path",
+                value: name.display().to_string(),
+                why: "it must be a relative path without \"..\" and control characters".into(),
+            });
+        }
+        let path = dir.join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(io("making directory", parent))?;
+        }
+        Ok(Some(path))
+    }
+
+    /// A container that keeps its standard input open gets a FIFO that an attach can write to.
+    fn stdin(&self) -> Result<String> {
+        if !self.config.stdin {
+            return Ok(String::new());
+        }
+        let path = self.bundle.join("stdin");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0)
+            .map_err(|error| io("making the FIFO", &path)(error.into()))?;
+        Ok(path.display().to_string())
+    }
+}
+
+/// Writes `config.json`. The bundle is ours alone until the shim is told about it.
+pub(crate) fn write_spec(bundle: &Path, spec: &Spec) -> Result<()> {
+    let path = bundle.join("config.json");
+    let bytes = serde_json::to_vec(spec).map_err(|error| {
+        below("writing the spec", bundle.display().to_string(), ErrorKind::Internal, error)
+    })?;
+    std::fs::write(&path, bytes).map_err(io("writing", path))
+}
+
+/// Leaves nothing of a container that could not be made. What cannot be removed now has no record,
+/// so that the next recovery removes it.
+async fn undo(context: &Arc<Context>, id: &ContainerId, cgroup: &str) {
+    let (bundle, images) = (context.bundle(id.as_str()), context.images.clone());
+    let (host, key, cgroup) = (Arc::clone(&context.host), id.clone(), cgroup.to_owned());
+    let undone = blocking(move || {
+        crate::recover::force_out_bundle(&bundle);
+        host.end_cgroup(&cgroup)?;
+        images.remove_rootfs(key.as_str()).map_err(|error| {
+            below("removing the root file system", key.as_str(), ErrorKind::Internal, error)
+        })?;
+        remove_tree(&bundle)
+    })
+    .await;
+    if let Err(error) = undone {
+        tracing::warn!(container = %id, error = error.report(), "half-made container not removed");
+    }
+}

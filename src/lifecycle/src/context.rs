@@ -1,0 +1,88 @@
+//! What every part of this room works with.
+
+use crate::host::Host;
+use crate::index::Index;
+use crate::state::{ContainerRecord, SandboxRecord};
+use crate::{Error, Event, EventKind, Options, Result};
+use orlop_image::ImageStore;
+use orlop_model::{ContainerId, SandboxId, Timestamp};
+use orlop_network::Network;
+use orlop_store::RecordDir;
+use orlop_task::Launcher;
+use rand::RngCore;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// How long a shim may take for a call that should take milliseconds, on a host in trouble.
+pub(crate) const SHIM_PATIENCE: Duration = Duration::from_secs(10);
+/// How long creating or starting may take: mounts and the image's disk are involved.
+pub(crate) const START_PATIENCE: Duration = Duration::from_secs(110);
+
+/// The parts and the state.
+pub(crate) struct Context {
+    pub(crate) options: Options,
+    pub(crate) images: ImageStore,
+    pub(crate) network: Network,
+    pub(crate) launcher: Launcher,
+    pub(crate) host: Arc<Host>,
+    pub(crate) sandbox_records: Arc<RecordDir<SandboxRecord>>,
+    pub(crate) container_records: Arc<RecordDir<ContainerRecord>>,
+    pub(crate) index: Index,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) recovered: AtomicBool,
+}
+
+impl Context {
+    /// Refuses calls before recovery is through.
+    pub(crate) fn check_recovered(&self) -> Result<()> {
+        if self.recovered.load(Ordering::Acquire) { Ok(()) } else { Err(Error::NotRecovered) }
+    }
+
+    /// Tells the listeners, if there are any.
+    pub(crate) fn tell(
+        &self,
+        kind: EventKind,
+        sandbox: &SandboxId,
+        container: Option<&ContainerId>,
+    ) {
+        let event = Event {
+            kind,
+            at: Timestamp::now(),
+            sandbox: sandbox.clone(),
+            container: container.cloned(),
+        };
+        // Nobody listens: fine.
+        let _ = self.events.send(event);
+    }
+
+    /// Directory of the sandbox's files.
+    pub(crate) fn sandbox_dir(&self, id: &SandboxId) -> PathBuf {
+        self.options.run.join("sandboxes").join(id.as_str())
+    }
+
+    /// The bundle of a container, or of a sandbox's init.
+    pub(crate) fn bundle(&self, id: &str) -> PathBuf {
+        self.options.run.join("bundles").join(id)
+    }
+
+    /// The built-in runtime has no name, and those that the operator gave it.
+    pub(crate) fn check_handler(&self, handler: &str) -> Result<()> {
+        if handler.is_empty() || self.options.handlers.iter().any(|known| known == handler) {
+            return Ok(());
+        }
+        Err(Error::UnknownHandler {
+            handler: handler.to_owned(),
+            known: self.options.handlers.clone(),
+        })
+    }
+}
+
+/// Bytes for a new id.
+pub(crate) fn random_id() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes
+}

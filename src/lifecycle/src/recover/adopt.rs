@@ -1,0 +1,102 @@
+//! Containers of an earlier daemon find a supervisor again.
+
+use crate::container::{Container, Link, Phase, conclude, left_behind, retire, supervise};
+use crate::context::Context;
+use crate::state::{End, How};
+use orlop_model::Timestamp;
+use orlop_task::{Client, Shim, State, Status};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// Adopts every container, all at once, and waits until each is known or `patience` is over: then
+/// the rest is unknown, and goes on being asked.
+pub(super) async fn adopt_all(context: &Arc<Context>, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    let mut pending = Vec::new();
+    for container in context.index.all_containers() {
+        let (known, told) = oneshot::channel();
+        pending.push(told);
+        tokio::spawn(adopt(Arc::clone(context), container, known));
+    }
+    for told in pending {
+        // Late, or its task has ended: both are fine here.
+        let _ = timeout_at(deadline, told).await;
+    }
+}
+
+async fn adopt(context: Arc<Context>, container: Arc<Container>, known: oneshot::Sender<()>) {
+    let facts = container.facts.get();
+    if facts.boot_id != context.host.boot_id && facts.end.is_none() {
+        let message = "the node was restarted while the container was there".to_owned();
+        let end = End { how: How::Rebooted, at: Timestamp::now(), message };
+        conclude(&context, &container, end).await;
+    }
+    if container.phase() >= Phase::Ended {
+        container.set_link(Link::Down);
+        let _ = known.send(());
+        finish(&context, &container).await;
+        return;
+    }
+    tokio::select! {
+        // It was killed by force while its shim did not answer.
+        () = container.reached(Phase::Ended) => {}
+        found = find(&container) => match found {
+            Some((client, state)) => meet(&context, &container, client, state).await,
+            None => {
+                let end = left_behind(&container).await;
+                conclude(&context, &container, end).await;
+            }
+        },
+    }
+    if container.is_silent() {
+        container.set_link(Link::Down);
+    }
+    let _ = known.send(());
+    supervise(context, container).await;
+}
+
+/// The shim and what it says; `None`: there is none. Takes as long as the shim takes.
+async fn find(container: &Container) -> Option<(Client, State)> {
+    let shim = Shim::connect(&container.bundle).await;
+    let answer = match shim {
+        Ok(shim) => shim.client.state("").await.map(|state| (shim.client, state)),
+        Err(error) => Err(error),
+    };
+    answer
+        .inspect_err(|error| tracing::info!(container = %container.id, %error, "shim has gone"))
+        .ok()
+}
+
+/// What the shim knows and the record does not: a start or an end that the daemon did not live to see.
+async fn meet(context: &Context, container: &Container, client: Client, state: State) {
+    let facts = container.facts.get();
+    let begun = state.status != Status::Created && state.status != Status::Unknown;
+    if facts.started_at.is_none() && begun {
+        let told = client.details().await.map_or(0, |details| details.started_at);
+        match (told, state.exit) {
+            // It never started, its waiting init was killed.
+            (0, Some(exit)) => {
+                let how = How::Exited { code: exit.code, oom: false };
+                let message = "it ended before it was started".into();
+                conclude(context, container, End { how, at: exit.at, message }).await;
+            }
+            (0, None) => container.observe(|facts| facts.started_at = Some(Timestamp::now())).await,
+            (at, _) => container.observe(|facts| facts.started_at = Some(Timestamp(at))).await,
+        }
+    }
+    container.set_link(Link::Up(client));
+    if container.facts.get().started_at.is_some() {
+        container.advance(Phase::Running);
+    }
+}
+
+/// A container that has ended may have left its shim, if the daemon died in between.
+async fn finish(context: &Arc<Context>, container: &Container) {
+    let connect = timeout_at(Instant::now() + super::PATIENCE, Shim::connect(&container.bundle));
+    if let Ok(Ok(shim)) = connect.await {
+        container.set_link(Link::Up(shim.client));
+    }
+    retire(context, container).await;
+}

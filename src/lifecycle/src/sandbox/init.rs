@@ -1,0 +1,135 @@
+//! The init of a pod that shares its PID namespace: the shim's own, a few kilobytes.
+
+use super::Sandbox;
+use crate::container::{ask_to_leave, cgroup_path, write_spec};
+use crate::context::{Context, START_PATIENCE};
+use crate::error::io;
+use crate::host::remove_tree;
+use crate::kept::blocking;
+use crate::neighbours::task_failed;
+use crate::recover::force_out_bundle;
+use crate::{Error, Result};
+use orlop_model::Timestamp;
+use orlop_spec::{Namespace, Namespaces};
+use orlop_task::protocol::shim::CreateOptions;
+use orlop_task::{Client, CreateRequest};
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+use tokio::time::timeout;
+
+/// What an init is made from.
+pub(super) struct InitRequest {
+    pub(super) id: String,
+    pub(super) hostname: String,
+    pub(super) namespaces: Namespaces,
+    pub(super) cgroup: String,
+}
+
+impl Sandbox {
+    /// The init's pid; makes the init where there is none yet.
+    pub(crate) async fn ensure_init(self: &Arc<Self>, context: &Arc<Context>) -> Result<u32> {
+        let mut init = self.init.lock().await;
+        let facts = self.facts.get();
+        if let (Some(_), Some(pid), None) = (&*init, facts.init_pid, facts.init_ended_at) {
+            return Ok(pid);
+        }
+        self.check_ready(context)?;
+        let request = InitRequest {
+            id: self.id.to_string(),
+            hostname: self.hostname(),
+            namespaces: self.namespaces(),
+            cgroup: cgroup_path(&facts.cgroup_parent, self.id.as_str()),
+        };
+        let (client, pid) = make_init(context, request).await?;
+        *init = Some(client.clone());
+        self.observe(|facts| facts.init_pid = Some(pid)).await;
+        tokio::spawn(watch_init(Arc::clone(self), client));
+        Ok(pid)
+    }
+
+    /// Takes over the init that an earlier daemon made.
+    pub(crate) async fn adopt_init(self: &Arc<Self>, client: Client) {
+        *self.init.lock().await = Some(client.clone());
+        tokio::spawn(watch_init(Arc::clone(self), client));
+    }
+}
+
+/// Starts an init, or leaves nothing of it.
+pub(super) async fn make_init(
+    context: &Arc<Context>,
+    request: InitRequest,
+) -> Result<(Client, u32)> {
+    let made = launch_init(context, &request).await;
+    if made.is_err() {
+        clear_init(context, &request.id, &request.cgroup).await?;
+    }
+    made
+}
+
+async fn launch_init(context: &Arc<Context>, request: &InitRequest) -> Result<(Client, u32)> {
+    let namespaces = Namespaces { pid: Namespace::New, ..request.namespaces.clone() };
+    let spec = orlop_spec::sandbox_init_spec(&namespaces, &request.hostname, &request.cgroup)?;
+    let bundle = context.bundle(&request.id);
+    let dir = bundle.clone();
+    blocking(move || {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(io("making directory", &dir))?;
+        write_spec(&dir, &spec)
+    })
+    .await?;
+    let fail = |what| move |error| task_failed(what, &request.id, error);
+    let shim = context
+        .launcher
+        .launch(&request.id, &bundle)
+        .await
+        .map_err(fail("starting the shim of the init"))?;
+    let options = CreateOptions { init: true, exit_on_delete: true, ..CreateOptions::default() };
+    let create = CreateRequest { options, ..CreateRequest::default() };
+    let started = timeout(START_PATIENCE, async {
+        shim.client.create(&bundle, create).await.map_err(fail("creating the init"))?;
+        shim.client.start("").await.map_err(fail("starting the init"))
+    });
+    let pid = started.await.map_err(|_| Error::ShimSilent {
+        id: request.id.clone(),
+        why: format!("its init did not start within {START_PATIENCE:?}"),
+    })??;
+    Ok((shim.client, pid))
+}
+
+/// Notes when the init ends, which makes the sandbox not ready.
+pub(crate) async fn watch_init(sandbox: Arc<Sandbox>, client: Client) {
+    // Whatever the answer is: with the init or its shim gone, the pod has no PID namespace to join.
+    let _ = client.wait("").await;
+    sandbox
+        .observe(|facts| {
+            facts.init_ended_at.get_or_insert_with(Timestamp::now);
+        })
+        .await;
+}
+
+/// Ends the init of a sandbox, if it has one.
+pub(crate) async fn end_init(context: &Arc<Context>, sandbox: &Sandbox) -> Result<()> {
+    let mut init = sandbox.init.lock().await;
+    if let Some(client) = init.take() {
+        ask_to_leave(&client).await;
+    }
+    let parent = sandbox.facts.get().cgroup_parent.clone();
+    clear_init(context, sandbox.id.as_str(), &cgroup_path(&parent, sandbox.id.as_str())).await
+}
+
+/// Removes what is left of an init.
+pub(super) async fn clear_init(context: &Arc<Context>, id: &str, cgroup: &str) -> Result<()> {
+    let (bundle, host, cgroup) = (context.bundle(id), Arc::clone(&context.host), cgroup.to_owned());
+    blocking(move || {
+        if !bundle.exists() {
+            return Ok(());
+        }
+        force_out_bundle(&bundle);
+        host.end_cgroup(&cgroup)?;
+        remove_tree(&bundle)
+    })
+    .await
+}

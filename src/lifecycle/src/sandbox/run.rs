@@ -1,0 +1,290 @@
+//! RunPodSandbox.
+
+use super::init::{InitRequest, clear_init, make_init};
+use super::stop::unmake_files;
+use super::{Sandbox, files, shared_namespaces, watch_init};
+use crate::container::cgroup_path;
+use crate::context::Context;
+use crate::error::below;
+use crate::kept::{Kept, blocking};
+use crate::neighbours::network_failed;
+use crate::state::SandboxRecord;
+use crate::{Error, ErrorKind, EventKind, Result, host};
+use orlop_model::{SandboxId, Timestamp};
+use orlop_network::{AttachRequest, Attached, DetachRequest, DnsSettings, PortMapping, Protocol};
+use orlop_spec::request::{self, NamespaceMode, SandboxConfig};
+use orlop_task::Client;
+use std::sync::Arc;
+
+/// Makes a sandbox that is ready, or leaves nothing of it. What cannot be unmade stays listed as
+/// not ready, so that the kubelet can stop and remove it.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    id: SandboxId,
+    config: Arc<SandboxConfig>,
+) -> Result<Arc<Sandbox>> {
+    let mut making = Making {
+        context: Arc::clone(&context),
+        facts: first_facts(&context, id, config),
+        init: None,
+    };
+    let error = match making.make().await {
+        Ok(()) => return making.keep().await,
+        Err(error) => error,
+    };
+    if let Err(undo) = making.unmake().await {
+        let message = format!("{}; then undoing it: {}", error.report(), undo.report());
+        tracing::warn!(sandbox = %making.facts.id, message, "sandbox kept for its removal");
+        making.facts.failed = Some(message);
+        // Without a record it is an orphan, which the next recovery removes.
+        let _ = making.keep().await;
+    }
+    Err(error)
+}
+
+fn first_facts(context: &Context, id: SandboxId, config: Arc<SandboxConfig>) -> SandboxRecord {
+    let own_cgroup = config.cgroup_parent.is_empty();
+    let cgroup_parent = if own_cgroup {
+        cgroup_path(&context.options.default_cgroup_parent, id.as_str())
+    } else {
+        config.cgroup_parent.clone()
+    };
+    SandboxRecord {
+        id,
+        config,
+        created_at: Timestamp::now(),
+        boot_id: context.host.boot_id.clone(),
+        namespaces: None,
+        ips: Vec::new(),
+        attached: false,
+        cgroup_parent,
+        own_cgroup,
+        init_pid: None,
+        init_ended_at: None,
+        failed: None,
+        stop_asked_at: None,
+        released_at: None,
+    }
+}
+
+/// A sandbox being made.
+struct Making {
+    context: Arc<Context>,
+    facts: SandboxRecord,
+    init: Option<Client>,
+}
+
+impl Making {
+    async fn make(&mut self) -> Result<()> {
+        let (files, namespaces) = tokio::join!(self.make_files(), self.take_namespaces());
+        self.facts.namespaces = namespaces?;
+        files?;
+        // From here on the steps do not need each other. All are waited for even if one fails, so
+        // that none is still at work when the failure is undone.
+        let (init, attached, named, sysctls) = tokio::join!(
+            self.start_init(),
+            self.attach(),
+            self.set_hostname(),
+            self.apply_sysctls()
+        );
+        // What was made is noted before the first error returns: it has to be unmade.
+        if let Ok(Some((client, pid))) = &init {
+            self.init = Some(client.clone());
+            self.facts.init_pid = Some(*pid);
+        }
+        if let Ok(Some(attached)) = &attached {
+            self.facts.attached = true;
+            self.facts.ips.clone_from(&attached.ips);
+        }
+        attached?;
+        init?;
+        named?;
+        sysctls?;
+        self.write_hosts().await
+    }
+
+    fn own_network(&self) -> bool {
+        self.facts.config.security.namespaces.network == NamespaceMode::Pod
+    }
+
+    fn hostname(&self) -> String {
+        match self.facts.config.hostname.as_str() {
+            name if self.own_network() && !name.is_empty() => name.to_owned(),
+            _ => host::hostname(),
+        }
+    }
+
+    async fn make_files(&self) -> Result<()> {
+        let dir = self.context.sandbox_dir(&self.facts.id);
+        let (config, hostname) = (Arc::clone(&self.facts.config), self.hostname());
+        let host = Arc::clone(&self.context.host);
+        let cgroup = self.facts.own_cgroup.then(|| self.facts.cgroup_parent.clone());
+        blocking(move || {
+            files::prepare(&dir, &config, &hostname)?;
+            cgroup.map_or(Ok(()), |path| host.make_cgroup(&path))
+        })
+        .await
+    }
+
+    async fn take_namespaces(&self) -> Result<Option<orlop_network::Namespaces>> {
+        let own_ipc = self.facts.config.security.namespaces.ipc == NamespaceMode::Pod;
+        if !self.own_network() && !own_ipc {
+            return Ok(None);
+        }
+        let taken = self.context.network.namespaces().await;
+        taken.map(Some).map_err(|error| self.network_error("taking namespaces", error))
+    }
+
+    async fn start_init(&self) -> Result<Option<(Client, u32)>> {
+        if self.facts.config.security.namespaces.pid != NamespaceMode::Pod {
+            return Ok(None);
+        }
+        let request = InitRequest {
+            id: self.facts.id.to_string(),
+            hostname: self.hostname(),
+            namespaces: shared_namespaces(&self.facts),
+            cgroup: self.init_cgroup(),
+        };
+        make_init(&self.context, request).await.map(Some)
+    }
+
+    fn init_cgroup(&self) -> String {
+        cgroup_path(&self.facts.cgroup_parent, self.facts.id.as_str())
+    }
+
+    async fn attach(&self) -> Result<Option<Attached>> {
+        let (true, Some(namespaces)) = (self.own_network(), &self.facts.namespaces) else {
+            return Ok(None);
+        };
+        let config = &self.facts.config;
+        let dns = config.dns.clone().unwrap_or_default();
+        let request = AttachRequest {
+            sandbox_id: self.facts.id.to_string(),
+            netns: namespaces.net.clone(),
+            name: config.metadata.name.clone(),
+            namespace: config.metadata.namespace.clone(),
+            uid: config.metadata.uid.clone(),
+            ports: config.port_mappings.iter().map(port).collect(),
+            annotations: config.annotations.clone(),
+            dns: DnsSettings { servers: dns.servers, searches: dns.searches, options: dns.options },
+            cgroup: Some(self.facts.cgroup_parent.clone()),
+        };
+        let attached = self.context.network.attach(request).await;
+        attached.map(Some).map_err(|error| self.network_error("attaching the network", error))
+    }
+
+    async fn set_hostname(&self) -> Result<()> {
+        let (true, Some(namespaces)) = (self.own_network(), &self.facts.namespaces) else {
+            return Ok(());
+        };
+        let set = self.context.network.set_hostname(namespaces, &self.hostname()).await;
+        set.map_err(|error| self.network_error("setting the host name", error))
+    }
+
+    async fn apply_sysctls(&self) -> Result<()> {
+        let Some(namespaces) = &self.facts.namespaces else { return Ok(()) };
+        let sysctls = &self.facts.config.sysctls;
+        if sysctls.is_empty() && !self.own_network() {
+            return Ok(());
+        }
+        let set = self.context.network.apply_sysctls(namespaces, sysctls).await;
+        set.map_err(|error| self.network_error("setting the sysctls", error))
+    }
+
+    async fn write_hosts(&self) -> Result<()> {
+        if !self.own_network() {
+            return Ok(());
+        }
+        let (dir, hostname) = (self.context.sandbox_dir(&self.facts.id), self.hostname());
+        let ips = self.facts.ips.clone();
+        blocking(move || files::write_hosts(&dir, &hostname, &ips)).await
+    }
+
+    fn network_error(&self, what: &'static str, error: orlop_network::NetworkError) -> Error {
+        network_failed(what, &self.facts.id, error)
+    }
+
+    /// Records it and shows it to the world.
+    async fn keep(&mut self) -> Result<Arc<Sandbox>> {
+        let context = &self.context;
+        let id = self.facts.id.clone();
+        let dir = Arc::clone(&context.sandbox_records);
+        let facts = match Kept::create(dir, id.as_str(), self.facts.clone()).await {
+            Ok(facts) => facts,
+            Err(error) => {
+                // The disk is full, most likely: without a record there is no sandbox.
+                return match self.unmake().await {
+                    Ok(()) => Err(error),
+                    Err(undo) => Err(below("undoing it", id.as_str(), ErrorKind::Internal, undo)),
+                };
+            }
+        };
+        let sandbox = Arc::new(Sandbox::new(facts, &context.host.boot_id, self.init.clone()));
+        context.index.insert_sandbox(Arc::clone(&sandbox));
+        if let Some(client) = &self.init {
+            tokio::spawn(watch_init(Arc::clone(&sandbox), client.clone()));
+        }
+        let state =
+            if self.facts.failed.is_some() { EventKind::Stopped } else { EventKind::Started };
+        context.tell(state, &id, None);
+        Ok(sandbox)
+    }
+
+    /// Undoes whatever was done. Everything is tried; the first error is returned.
+    async fn unmake(&mut self) -> Result<()> {
+        let id = self.facts.id.to_string();
+        let init = match self.init.take() {
+            Some(client) => {
+                crate::container::ask_to_leave(&client).await;
+                clear_init(&self.context, &id, &self.init_cgroup()).await
+            }
+            None => Ok(()),
+        };
+        let detached = match self.facts.attached {
+            true => {
+                let request = detach_request(&self.facts);
+                let detached = self.context.network.detach(request).await;
+                detached.map_err(|error| self.network_error("detaching the network", error))
+            }
+            false => Ok(()),
+        };
+        let released = match &self.facts.namespaces {
+            Some(namespaces) => {
+                let released = self.context.network.release(&namespaces.slot).await;
+                released.map_err(|error| self.network_error("releasing the namespaces", error))
+            }
+            None => Ok(()),
+        };
+        let files = unmake_files(&self.context, &self.facts).await;
+        init.and(detached).and(released).and(files)
+    }
+}
+
+/// What the network needs to know to take a sandbox off it.
+pub(super) fn detach_request(facts: &SandboxRecord) -> DetachRequest {
+    let metadata = &facts.config.metadata;
+    DetachRequest {
+        sandbox_id: facts.id.to_string(),
+        netns: facts
+            .namespaces
+            .as_ref()
+            .map(|pinned| pinned.net.clone())
+            .filter(|path| path.exists()),
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+    }
+}
+
+fn port(mapping: &request::PortMapping) -> PortMapping {
+    PortMapping {
+        host_port: mapping.host_port,
+        container_port: mapping.container_port,
+        protocol: match mapping.protocol {
+            request::Protocol::Tcp => Protocol::Tcp,
+            request::Protocol::Udp => Protocol::Udp,
+            request::Protocol::Sctp => Protocol::Sctp,
+        },
+        host_ip: mapping.host_ip,
+    }
+}

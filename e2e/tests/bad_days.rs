@@ -30,7 +30,7 @@ fn images_that_cannot_be_pulled() {
 
 #[test]
 fn pods_that_cannot_run() {
-    let mut world = World::new();
+    let world = World::new();
     let nameless = world.pod("x", json!({"metadata": {"name": ""}}));
     says(&world.crictl_error(&["runp", &world.file("nameless", &nameless)]), &["metadata.name"]);
     let long = world.pod("long", json!({"hostname": "h".repeat(65)}));

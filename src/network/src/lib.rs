@@ -5,27 +5,41 @@
 //! is synchronous and runs on blocking threads: netlink answers in microseconds, and a plugin chain
 //! is a sequence by nature.
 
+mod bridge;
+mod builtin;
+mod cache;
+mod capability;
 mod conf;
 mod config;
+mod engine;
 mod error;
+mod exec;
 mod firewall;
 mod hostlocal;
+mod ipam;
+mod loopback;
 mod masquerade;
 mod netns;
 mod network;
 mod plugin;
 mod pool;
 mod portmap;
+mod ptp;
 mod request;
 mod result;
 mod ruleset;
 mod sysctl;
+mod tuning;
 mod version;
+mod veth;
+mod watch;
 
 pub use config::{BuiltinBridge, NetworkConfig};
 pub use error::NetworkError;
+pub(crate) use firewall::Firewall;
 pub use network::Network;
 pub use plugin::{Call, Capabilities, Plugin, PluginError};
+pub(crate) use portmap::Portmap;
 pub use request::{
     AttachRequest, Attached, DetachRequest, DnsSettings, Namespaces, NetworkStatus, PortMapping,
     Protocol,

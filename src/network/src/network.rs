@@ -1,61 +1,180 @@
 //! The door of this room.
-#![allow(clippy::todo, clippy::unused_async, reason = "first signatures; bodies follow")]
 
+use crate::conf::{self, List};
+use crate::engine::{Engine, report};
+use crate::pool::Pool;
+use crate::watch::DirWatch;
 use crate::{
     AttachRequest, Attached, DetachRequest, Namespaces, NetworkConfig, NetworkError, NetworkStatus,
+    builtin, hostlocal, netns, sysctl,
 };
+use rustix::thread::LinkNameSpaceType;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Host names are at most so long; the kernel refuses more.
+const MAX_HOSTNAME: usize = 64;
 
 /// Namespaces and networks of this host's sandboxes. Cheap to clone; needs a tokio runtime.
 #[derive(Clone)]
-pub struct Network(Arc<NetworkConfig>);
+pub struct Network(Arc<Inner>);
+
+struct Inner {
+    config: NetworkConfig,
+    engine: Engine,
+    pool: Pool,
+    current: Arc<RwLock<Current>>,
+    /// Held for its thread.
+    _watch: DirWatch,
+}
+
+/// The network in use, and what Status says about it.
+struct Current {
+    list: Option<Arc<List>>,
+    status: NetworkStatus,
+}
+
+impl Current {
+    fn load(config: &NetworkConfig) -> Self {
+        let found = conf::load(&config.conf_dir);
+        for why in found.bad.iter().filter(|_| found.list.is_some()) {
+            tracing::warn!(%why, "a network configuration cannot be used; another one is");
+        }
+        match (found.list, found.bad.first()) {
+            (Some((file, list)), _) => Self::ready(list, Some(file)),
+            (None, Some(why)) => Self::not_ready("InvalidCniConfig", why.clone()),
+            (None, None) if config.builtin.enabled => {
+                let ipv6 = config.builtin.subnet6.is_some() && builtin::host_has_ipv6();
+                match builtin::list(&config.builtin, ipv6) {
+                    Ok(list) => Self::ready(list, None),
+                    Err(error) => Self::not_ready("InvalidBuiltinNetwork", error.to_string()),
+                }
+            }
+            (None, None) => {
+                let dir = config.conf_dir.display();
+                Self::not_ready(
+                    "NoCniConfig",
+                    format!("no network configuration in {dir}: put a .conflist file there"),
+                )
+            }
+        }
+    }
+
+    fn ready(list: List, file: Option<PathBuf>) -> Self {
+        let message = match &file {
+            Some(file) => format!("network {:?} of {}", list.name, file.display()),
+            None => "built-in bridge network".to_owned(),
+        };
+        let network = list.name.clone();
+        let status = NetworkStatus { ready: true, reason: String::new(), message, network, file };
+        Self { list: Some(Arc::new(list)), status }
+    }
+
+    fn not_ready(reason: &str, message: String) -> Self {
+        let reason = reason.to_owned();
+        Self {
+            list: None,
+            status: NetworkStatus {
+                ready: false,
+                reason,
+                message,
+                network: String::new(),
+                file: None,
+            },
+        }
+    }
+}
 
 impl Network {
     /// Opens the room: reads the CNI configuration, starts to fill the pool of namespaces and to
     /// watch `conf_dir`. Call [`Self::recover`] before the first request is served.
     pub fn open(config: NetworkConfig) -> Result<Self, NetworkError> {
-        Ok(Self(Arc::new(config)))
+        let engine = Engine::open(&config)?;
+        let pool = Pool::open(&config.run_dir, config.pool_size)?;
+        let current = Arc::new(RwLock::new(Current::load(&config)));
+        let (watched, shared) = (config.clone(), Arc::clone(&current));
+        let watch = DirWatch::start(&config.conf_dir, move || {
+            let loaded = Current::load(&watched);
+            let mut current = shared.write().unwrap_or_else(PoisonError::into_inner);
+            if current.status != loaded.status {
+                tracing::info!(
+                    ready = loaded.status.ready,
+                    message = loaded.status.message,
+                    "network configuration"
+                );
+            }
+            *current = loaded;
+        })
+        .map_err(|source| NetworkError::Io {
+            action: "watch",
+            path: config.conf_dir.clone(),
+            source,
+        })?;
+        Ok(Self(Arc::new(Inner { config, engine, pool, current, _watch: watch })))
     }
 
     /// A set of fresh namespaces from the pool.
     pub async fn namespaces(&self) -> Result<Namespaces, NetworkError> {
-        todo!()
+        match self.0.pool.take() {
+            Some(set) => Ok(set),
+            None => self.blocking(|inner| inner.pool.make()).await,
+        }
     }
 
     /// Gives a set back: the pins are removed and the kernel frees the namespaces with their last
     /// process. Succeeds where the set is gone.
     pub async fn release(&self, slot: &str) -> Result<(), NetworkError> {
-        let _ = slot;
-        todo!()
+        let slot = slot.to_owned();
+        self.blocking(move |inner| inner.pool.release(&slot)).await
     }
 
     /// Whether pods can be attached now; from memory.
     pub fn status(&self) -> NetworkStatus {
-        todo!()
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).status.clone()
     }
 
     /// Attaches a sandbox. A failed attachment is undone before the error is returned.
     pub async fn attach(&self, request: AttachRequest) -> Result<Attached, NetworkError> {
-        let _ = request;
-        todo!()
+        self.blocking(move |inner| {
+            let list = inner.list()?;
+            inner.engine.attach(&list, &request)
+        })
+        .await
     }
 
     /// Detaches a sandbox; works with the namespace gone and for a sandbox that was never attached.
+    /// The interface in one of our own namespaces ends with it: call [`Self::release`] next.
     pub async fn detach(&self, request: DetachRequest) -> Result<(), NetworkError> {
-        let _ = request;
-        todo!()
+        self.blocking(move |inner| inner.detach(&request.sandbox_id, request.netns.as_deref()))
+            .await
+    }
+
+    /// Checks that a sandbox is attached as its result says.
+    pub async fn check(
+        &self,
+        network: &str,
+        sandbox_id: &str,
+        netns: PathBuf,
+    ) -> Result<(), NetworkError> {
+        let (network, sandbox_id) = (network.to_owned(), sandbox_id.to_owned());
+        self.blocking(move |inner| inner.engine.check(&network, &sandbox_id, &netns)).await
     }
 
     /// Sets namespaced sysctls (`net.*`, `kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`;
-    /// dots or slashes), together with the defaults of a pod with its own network unless given.
+    /// dots or slashes). The defaults of a pod with its own network are set already.
     pub async fn apply_sysctls(
         &self,
         namespaces: &Namespaces,
         sysctls: &BTreeMap<String, String>,
     ) -> Result<(), NetworkError> {
-        let _ = (namespaces, sysctls);
-        todo!()
+        if sysctls.is_empty() {
+            return Ok(());
+        }
+        let checked = sysctls.iter().map(|(key, value)| Ok((sysctl::path(key)?, value.clone())));
+        let checked = checked.collect::<Result<Vec<_>, String>>().map_err(NetworkError::Invalid)?;
+        let set = namespaces.clone();
+        self.blocking(move |_| write_sysctls(&set, &checked)).await
     }
 
     /// Sets the host name (at most 64 bytes) of the sandbox's uts namespace.
@@ -64,18 +183,100 @@ impl Network {
         namespaces: &Namespaces,
         name: &str,
     ) -> Result<(), NetworkError> {
-        let _ = (namespaces, name);
-        todo!()
+        if name.is_empty() || name.len() > MAX_HOSTNAME || name.contains('\0') {
+            return Err(NetworkError::Invalid(format!(
+                "host name {name:?} is not 1 to {MAX_HOSTNAME} bytes long"
+            )));
+        }
+        let (uts, name) = (namespaces.uts.clone(), name.to_owned());
+        self.blocking(move |_| {
+            let open = netns::open(&uts).map_err(netns::error("open the uts namespace"))?;
+            let entered =
+                [(std::os::fd::AsFd::as_fd(&open), LinkNameSpaceType::HostNameAndNISDomainName)];
+            netns::inside(&entered, || rustix::system::sethostname(name.as_bytes()))
+                .and_then(|result| Ok(result?))
+                .map_err(netns::error("set the host name"))
+        })
+        .await
     }
 
     /// After a start of the daemon: drops namespaces, attachments, addresses and ports of
-    /// everything that is not in `live_slots` and `live_sandboxes`.
+    /// everything that is not in `live_slots` and `live_sandboxes`. Goes on after an error and
+    /// returns the first.
     pub async fn recover(
         &self,
         live_slots: &[String],
         live_sandboxes: &[String],
     ) -> Result<(), NetworkError> {
-        let _ = (live_slots, live_sandboxes);
-        todo!()
+        let (slots, sandboxes) = (live_slots.to_vec(), live_sandboxes.to_vec());
+        self.blocking(move |inner| inner.recover(&slots, &sandboxes)).await
     }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, NetworkError> + Send + 'static,
+    ) -> Result<T, NetworkError> {
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .unwrap_or(Err(NetworkError::Cancelled))
+    }
+}
+
+impl Inner {
+    fn list(&self) -> Result<Arc<List>, NetworkError> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.list.clone().ok_or_else(|| NetworkError::NotReady(current.status.message.clone()))
+    }
+
+    fn detach(&self, sandbox: &str, netns: Option<&std::path::Path>) -> Result<(), NetworkError> {
+        let network = self.list().ok().map(|list| list.name.clone());
+        let dies = netns.is_some_and(|netns| self.pool.owns(netns));
+        self.engine.detach(network.as_deref(), sandbox, netns, dies)
+    }
+
+    fn recover(&self, slots: &[String], sandboxes: &[String]) -> Result<(), NetworkError> {
+        let mut outcome = Ok(());
+        for gone in self.engine.sandboxes()?.into_iter().filter(|id| !sandboxes.contains(id)) {
+            let detached = self.engine.detach(None, &gone, None, true);
+            if let Err(error) = &detached {
+                tracing::warn!(sandbox = gone, error = %report(error), "the network of a sandbox that is gone was not cleaned up");
+            }
+            outcome = outcome.and(detached);
+        }
+        if let Ok(list) = self.list() {
+            outcome = outcome.and(self.engine.collect(&list, sandboxes));
+        }
+        // The built-in network has no other user, so an address without a live sandbox is lost.
+        let collected = hostlocal::collect(&self.config.ipam_dir, builtin::NAME, sandboxes);
+        outcome = outcome.and(collected.map_err(|source| NetworkError::Plugin {
+            network: builtin::NAME.into(),
+            plugin: "host-local".into(),
+            source,
+        }));
+        outcome.and(self.pool.remove_stale(slots).map(drop))
+    }
+}
+
+fn write_sysctls(set: &Namespaces, sysctls: &[(String, String)]) -> Result<(), NetworkError> {
+    use std::os::fd::AsFd;
+    let net = netns::open(&set.net).map_err(netns::error("open the network namespace"))?;
+    let ipc = netns::open(&set.ipc).map_err(netns::error("open the ipc namespace"))?;
+    let entered = [
+        (net.as_fd(), LinkNameSpaceType::Network),
+        (ipc.as_fd(), LinkNameSpaceType::InterProcessCommunication),
+    ];
+    let written = netns::inside(&entered, || -> Result<(), NetworkError> {
+        let root = sysctl::root().map_err(netns::error("open /proc/sys"))?;
+        for (path, value) in sysctls {
+            sysctl::write(&root, path, value).map_err(|error| {
+                NetworkError::Invalid(format!(
+                    "sysctl {} cannot be set to {value:?}: {error}",
+                    path.replace('/', ".")
+                ))
+            })?;
+        }
+        Ok(())
+    });
+    written.map_err(netns::error("enter the sandbox's namespaces"))?
 }

@@ -75,6 +75,8 @@ impl PluginError {
     pub const INVALID_CONFIG: u32 = 7;
     /// Code of the specification: reading or writing failed.
     pub const IO: u32 = 5;
+    /// Code of the specification: something cannot be decoded.
+    pub const DECODE: u32 = 6;
     /// Code of the specification: try again later.
     pub const TRY_AGAIN: u32 = 11;
     /// Code of this implementation: anything else.
@@ -83,6 +85,11 @@ impl PluginError {
     /// An error of no special kind.
     pub fn new(msg: impl Into<String>) -> Self {
         Self { code: Self::OTHER, msg: msg.into(), details: String::new() }
+    }
+
+    /// Reading or writing failed.
+    pub fn io(msg: impl Into<String>) -> Self {
+        Self { code: Self::IO, msg: msg.into(), details: String::new() }
     }
 
     /// The configuration cannot be used.

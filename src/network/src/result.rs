@@ -47,7 +47,11 @@ pub struct Ip {
     /// The address with its prefix length (host bits are kept).
     pub address: IpNet,
     /// The gateway of its subnet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "address_or_empty",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub gateway: Option<IpAddr>,
 }
 
@@ -57,7 +61,11 @@ pub struct Route {
     /// Destination.
     pub dst: IpNet,
     /// Next hop; the address' own gateway where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "address_or_empty",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub gw: Option<IpAddr>,
     /// Fields of later versions (`mtu`, `advmss`, `priority`, `table`, `scope`), passed on as they are.
     #[serde(flatten)]
@@ -79,4 +87,15 @@ pub struct Dns {
     /// Resolver options.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+}
+
+/// An address; the empty text, as Go writes an absent one, is none.
+fn address_or_empty<'de, D: serde::Deserializer<'de>>(
+    input: D,
+) -> Result<Option<IpAddr>, D::Error> {
+    match Option::<String>::deserialize(input)? {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+    }
 }

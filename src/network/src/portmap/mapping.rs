@@ -6,7 +6,7 @@ use crate::ruleset::{Claim, Entry, Segment, Value};
 use crate::{CniResult, PluginError, PortMapping, Protocol};
 use ipnet::IpNet;
 use orlop_sys::nft::Key;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The pod's addresses that host ports lead to: the first of each family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,10 +32,15 @@ impl Pod {
         pod
     }
 
-    /// The addresses that a mapping leads to: of the family of its host address, or both.
+    /// The addresses that a mapping leads to: of the family of its host address, or both; none
+    /// for `::1`, from where nothing can be translated.
     pub(super) fn targets(&self, mapping: &PortMapping) -> impl Iterator<Item = IpNet> {
-        let family = mapping.host_ip.map(|host| host.is_ipv6());
-        let fits = move |pod: &IpNet| family.is_none_or(|ipv6| pod.addr().is_ipv6() == ipv6);
+        let host = mapping.host_ip;
+        let fits = move |pod: &IpNet| {
+            host.is_none_or(|host| {
+                pod.addr().is_ipv6() == host.is_ipv6() && host != IpAddr::V6(Ipv6Addr::LOCALHOST)
+            })
+        };
         self.addresses.into_iter().flatten().filter(fits)
     }
 }
@@ -187,6 +192,7 @@ mod tests {
             ("::", json!({}), &["hostports6", "hairpin6"]),
             ("192.0.2.1", json!({}), &["hostaddresses4", "hairpin4"]),
             ("2001:db8::1", json!({"snat": false}), &["hostaddresses6"]),
+            ("::1", json!({}), &[]),
             ("", json!({"snat": false}), &["hostports4", "hostports6"]),
         ] {
             assert_eq!(sets(&both, &[mapping(80, 8080, host_ip)], config), expected, "{host_ip}");

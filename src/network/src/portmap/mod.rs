@@ -6,6 +6,8 @@
 //! `conditionsV6`, being iptables' own words, are refused. The rules are those of
 //! [`crate::ruleset::nat`]; only connections to an address of this host are translated.
 //!
+//! Host ports answer on 127.0.0.1 but not on `::1`, as with the reference plugin.
+//!
 //! A port on all addresses and the same port on one address exclude each other between pods, as
 //! they do between sockets.
 

@@ -19,7 +19,7 @@ use orlop_sys::nft::{
     l4_destination_port, match_ct_status_dnat, match_family, match_iifname, match_local,
     match_prefix,
 };
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Names of the sets and maps; by index: IPv4, IPv6.
 pub(crate) mod set {
@@ -80,6 +80,7 @@ fn build(batch: &mut Batch) {
     for chain in ["prerouting", "output"] {
         append(batch, chain, [match_local().to_vec(), vec![to_hostports.clone()]].concat());
     }
+    append(batch, "hostports", not_from_loopback6());
     for is_ipv6 in [false, true] {
         append(batch, "hostports", translate(is_ipv6, true));
         append(batch, "hostports", translate(is_ipv6, false));
@@ -143,6 +144,16 @@ fn from_elsewhere(which: AddressOf) -> Vec<Expr> {
         vec![Expr::Verdict(Verdict::Drop)],
     ]
     .concat()
+}
+
+/// What is sent to `::1` stays there: the kernel accepts no answer for it from another interface,
+/// and has no setting like `route_localnet` that would change its mind.
+fn not_from_loopback6() -> Vec<Expr> {
+    let loopback = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let mut rule = match_family(true).to_vec();
+    rule.extend(match_prefix(AddressOf::Destination, loopback, 128, CompareOp::Equal));
+    rule.push(Expr::Verdict(Verdict::Return));
+    rule
 }
 
 /// To the pod, by host port, with or without the host's address in the key.

@@ -43,14 +43,6 @@ fn multicast(ipv6: bool) -> IpNet {
     }
 }
 
-fn loopback(ipv6: bool) -> IpNet {
-    if ipv6 {
-        of(IpAddr::V6(Ipv6Addr::LOCALHOST), 128)
-    } else {
-        of(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)
-    }
-}
-
 impl Segment {
     /// Name of the chain: letters, digits and `/-_.`, as the `nft` tool reads names.
     pub(crate) fn name(&self) -> String {
@@ -86,11 +78,12 @@ impl Segment {
                 ]
             }
             Self::Hairpin(network) => {
-                let ipv6 = network.addr().is_ipv6();
-                vec![
-                    with(prefix(AddressOf::Source, *network), Expr::Masquerade),
-                    with(prefix(AddressOf::Source, loopback(ipv6)), Expr::Masquerade),
-                ]
+                let mut rules = vec![with(prefix(AddressOf::Source, *network), Expr::Masquerade)];
+                if network.addr().is_ipv4() {
+                    let loopback = of(IpAddr::V4(Ipv4Addr::LOCALHOST), 8);
+                    rules.push(with(prefix(AddressOf::Source, loopback), Expr::Masquerade));
+                }
+                rules
             }
             Self::HairpinAll => vec![vec![Expr::Masquerade]],
             Self::Bridge(name) => [false, true]

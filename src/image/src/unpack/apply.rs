@@ -50,6 +50,7 @@ impl<'a, 'scope, R: Read> Applier<'a, 'scope, R> {
 
     /// Applies all members and waits until the writers are done with them.
     pub(crate) fn run(&mut self) -> Result<(), UnpackError> {
+        let mut slabs = 0;
         while let Some(member) = self.reader.next()? {
             self.entries += 1;
             if self.entries > self.limits.entries {
@@ -60,6 +61,10 @@ impl<'a, 'scope, R: Read> Applier<'a, 'scope, R> {
                 return Err(UnpackError::Limit { what: "bytes", limit: self.limits.bytes });
             }
             self.member(&member)?;
+            if self.reader.slabs() != slabs {
+                slabs = self.reader.slabs();
+                self.writers.flush()?;
+            }
         }
         self.reader.drain()?;
         self.writers.settle_all()
@@ -248,6 +253,7 @@ impl<'a, 'scope, R: Read> Applier<'a, 'scope, R> {
         let mut next = first;
         while let Some((offset, chunk)) = next {
             self.writers.give(owner, Work::Data(offset, chunk))?;
+            self.writers.flush()?;
             next = self.reader.contents(member)?;
         }
         self.writers.give(owner, Work::End)

@@ -6,6 +6,7 @@ mod archive;
 mod attributes;
 mod error;
 mod finish;
+mod inflate;
 mod limits;
 mod listing;
 mod path;
@@ -29,6 +30,7 @@ use writers::{Progress, Writers};
 
 pub use error::UnpackError;
 pub use finish::{adopt_parents, copy_attributes};
+pub use inflate::{Compression, Inflate, InflateLimits, decompress};
 pub use limits::Limits;
 #[doc(hidden)]
 pub use listing::list;

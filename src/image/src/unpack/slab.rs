@@ -58,6 +58,7 @@ pub(crate) struct Stream<R> {
     position: usize,
     /// Offset in the stream of the first byte after the current slab.
     slab_end: u64,
+    slabs: u64,
     ended: bool,
 }
 
@@ -74,6 +75,7 @@ impl<R: Read> Stream<R> {
             current: None,
             position: 0,
             slab_end: 0,
+            slabs: 0,
             ended: false,
         }
     }
@@ -81,6 +83,11 @@ impl<R: Read> Stream<R> {
     /// Bytes consumed so far.
     pub(crate) fn offset(&self) -> u64 {
         self.slab_end - self.rest().len() as u64
+    }
+
+    /// Slabs read so far.
+    pub(crate) fn slabs(&self) -> u64 {
+        self.slabs
     }
 
     fn rest(&self) -> &[u8] {
@@ -97,6 +104,7 @@ impl<R: Read> Stream<R> {
             return Ok(false);
         }
         let bytes = self.read_slab()?;
+        self.slabs += 1;
         self.slab_end += bytes.len() as u64;
         self.position = 0;
         let slab = Arc::new(Slab { bytes, home: self.home.clone() });

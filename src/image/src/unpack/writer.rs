@@ -81,14 +81,16 @@ impl<'progress> Writer<'progress> {
 
     /// Works until the queue is closed. After a failure, of this or of another thread, orders are
     /// only taken and dropped, so that nobody waits for room.
-    pub(crate) fn run(&mut self, orders: &Receiver<Work>) {
-        while let Ok(work) = orders.recv() {
-            if self.progress.failed() {
-                self.begun = None;
-                continue;
-            }
-            if let Err(error) = self.work(work) {
-                self.progress.fail(error);
+    pub(crate) fn run(&mut self, batches: &Receiver<Vec<Work>>) {
+        for batch in batches {
+            for work in batch {
+                if self.progress.failed() {
+                    self.begun = None;
+                    break;
+                }
+                if let Err(error) = self.work(work) {
+                    self.progress.fail(error);
+                }
             }
         }
     }

@@ -15,8 +15,11 @@ use rustix::fs::{AtFlags, FileType};
 use super::error::UnpackError;
 use super::writer::{Work, Writer};
 
-/// Orders that wait for one thread. Contents they hold are bounded by the slabs.
-const QUEUE: usize = 512;
+/// Orders that are handed over at once: waking a thread for each costs more than the work.
+const BATCH: usize = 64;
+
+/// Batches that wait for one thread. Contents they hold are bounded by the slabs.
+const QUEUE: usize = 8;
 
 /// Names remembered as perhaps not created yet; more make everybody wait once.
 const UNSETTLED: usize = 1 << 16;
@@ -56,7 +59,9 @@ impl Progress {
 
 /// The threads, seen from the one that reads the archive.
 pub(crate) struct Writers<'scope> {
-    queues: Vec<SyncSender<Work>>,
+    queues: Vec<SyncSender<Vec<Work>>>,
+    /// What was not handed over yet, by thread.
+    batches: Vec<Vec<Work>>,
     threads: Vec<ScopedJoinHandle<'scope, ()>>,
     progress: &'scope Progress,
     hasher: RandomState,
@@ -74,19 +79,21 @@ impl<'scope> Writers<'scope> {
     ) -> Result<Self, UnpackError> {
         let mut writers = Self {
             queues: Vec::new(),
+            batches: Vec::new(),
             threads: Vec::new(),
             progress,
             hasher: RandomState::new(),
             unsettled: HashSet::new(),
         };
         for number in 0..count.max(1) {
-            let (queue, orders): (_, Receiver<Work>) = sync_channel(QUEUE);
+            let (queue, orders): (_, Receiver<Vec<Work>>) = sync_channel(QUEUE);
             let mut writer = Writer::new(progress, umask);
             let thread = std::thread::Builder::new()
                 .name(format!("unpack-{number}"))
                 .spawn_scoped(scope, move || writer.run(&orders))
                 .map_err(|error| UnpackError::io("start a thread for", ".", error))?;
             writers.queues.push(queue);
+            writers.batches.push(Vec::new());
             writers.threads.push(thread);
         }
         Ok(writers)
@@ -107,12 +114,28 @@ impl<'scope> Writers<'scope> {
         Ok(())
     }
 
-    /// Gives work to a thread; waits while its queue is full.
-    pub(crate) fn give(&self, owner: usize, work: Work) -> Result<(), UnpackError> {
+    /// Gives work to a thread, some time before or in the next [`Self::flush`].
+    pub(crate) fn give(&mut self, owner: usize, work: Work) -> Result<(), UnpackError> {
+        self.batches[owner].push(work);
+        if self.batches[owner].len() < BATCH { Ok(()) } else { self.hand_over(owner) }
+    }
+
+    /// Hands over all work that was given. To be called whenever the reader moves on to another
+    /// slab: work that is held back here pins the slabs it refers to.
+    pub(crate) fn flush(&mut self) -> Result<(), UnpackError> {
+        (0..self.queues.len()).try_for_each(|owner| self.hand_over(owner))
+    }
+
+    /// Waits while the thread's queue is full.
+    fn hand_over(&mut self, owner: usize) -> Result<(), UnpackError> {
         if self.progress.failed() {
             return Err(self.error());
         }
-        self.queues[owner].send(work).map_err(|_| self.error())
+        let batch = std::mem::take(&mut self.batches[owner]);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.queues[owner].send(batch).map_err(|_| self.error())
     }
 
     fn error(&self) -> UnpackError {
@@ -131,10 +154,11 @@ impl<'scope> Writers<'scope> {
     /// Waits until everything that was queued is done.
     pub(crate) fn settle_all(&mut self) -> Result<(), UnpackError> {
         let (done, wait) = sync_channel(self.queues.len());
-        for queue in &self.queues {
-            queue.send(Work::Report(done.clone())).map_err(|_| self.error())?;
+        for owner in 0..self.queues.len() {
+            self.give(owner, Work::Report(done.clone()))?;
         }
         drop(done);
+        self.flush()?;
         // Ends when every thread has dropped its sender.
         while wait.recv().is_ok() {}
         self.unsettled.clear();
@@ -142,7 +166,9 @@ impl<'scope> Writers<'scope> {
     }
 
     /// Ends the threads when they have done all their work.
-    pub(crate) fn finish(self) -> Result<(), UnpackError> {
+    pub(crate) fn finish(mut self) -> Result<(), UnpackError> {
+        // Fails only if a thread has failed, which is seen below.
+        let _ = self.flush();
         drop(self.queues);
         let mut ended_well = true;
         for thread in self.threads {

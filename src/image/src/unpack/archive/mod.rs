@@ -91,6 +91,11 @@ impl<'limits, R: Read> Reader<'limits, R> {
         Self { stream, limits, left: 0, padded: 0, segment: (0, 0) }
     }
 
+    /// Buffers of the stream that were begun: changes when the reader moves to another.
+    pub(crate) fn slabs(&self) -> u64 {
+        self.stream.slabs()
+    }
+
     fn bad(&self, reason: &str) -> UnpackError {
         UnpackError::Format { offset: self.stream.offset(), reason: reason.to_owned() }
     }

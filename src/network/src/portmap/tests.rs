@@ -218,3 +218,46 @@ fn a_port_has_one_holder() {
         assert_eq!(ruleset(), "");
     });
 }
+
+/// Run with `--ignored --nocapture`; the numbers are in `docs/decisions/0006-nftables.md`.
+#[test]
+#[ignore = "prints times, asserts nothing"]
+fn measure_add_and_del() {
+    const ROUNDS: u32 = 200;
+    let microseconds = |mut times: Vec<std::time::Duration>| {
+        times.sort();
+        let at = |percent: usize| times[times.len() * percent / 100].as_secs_f64() * 1e6;
+        format!("min {:.0} p50 {:.0} p90 {:.0} µs", at(0), at(50), at(90))
+    };
+    in_world(|world| {
+        let (pod, other) = (world.pod(), world.pod());
+        for present in [0, 1, 500, 5000_u16] {
+            for first in 0..present {
+                let mut one = world_pod(&other, first);
+                one.id = format!("{:064x}", 1000 + u32::from(first));
+                add(&one, &[tcp(10000 + first, 80)]).unwrap();
+            }
+            let (mut adds, mut dels) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                let begin = std::time::Instant::now();
+                let config = json!({"type": "portmap"});
+                pod.call(&config, &[tcp(8080, 80)], |call| Portmap.add(call)).unwrap();
+                adds.push(begin.elapsed());
+                let begin = std::time::Instant::now();
+                del(&pod);
+                dels.push(begin.elapsed());
+            }
+            println!("{present} others: add {}, del {}", microseconds(adds), microseconds(dels));
+            Portmap.collect("net", &[]).unwrap();
+        }
+    });
+}
+
+/// A pod that shares another's place, with an address of its own.
+fn world_pod(pod: &Pod, number: u16) -> Pod {
+    let mut result = pod.result.clone();
+    let [high, low] = number.to_be_bytes();
+    result.ips[0].address = format!("10.88.{}.{low}/16", 100 + high).parse().unwrap();
+    result.ips.truncate(1);
+    Pod { place: pod.place.again(), id: String::new(), result }
+}

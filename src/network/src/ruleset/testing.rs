@@ -70,6 +70,11 @@ impl Place {
         Self { namespace: namespace() }
     }
 
+    /// The same place once more.
+    pub(crate) fn again(&self) -> Self {
+        Self { namespace: self.namespace.try_clone().unwrap() }
+    }
+
     fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd())
     }

@@ -353,7 +353,12 @@ pub fn match_prefix(
 }
 
 fn masked(load: Expr, mask: &[u8], value: &[u8], op: CompareOp) -> Vec<Expr> {
-    vec![load, Expr::Mask(Reg(0), mask.to_vec()), Expr::Compare(Reg(0), op, value.to_vec())]
+    let compare = Expr::Compare(Reg(0), op, value.to_vec());
+    // The whole address needs no mask.
+    if mask.iter().all(|&byte| byte == u8::MAX) {
+        return vec![load, compare];
+    }
+    vec![load, Expr::Mask(Reg(0), mask.to_vec()), compare]
 }
 
 /// The packet's connection had its destination translated.

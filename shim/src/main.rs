@@ -1,2 +1,41 @@
-//! One small process per container.
-fn main() {}
+//! `orlop-shim`: one small, single-threaded process per container. It creates the container, holds
+//! its input and output, its log and its exit status, and answers containerd's Task service over
+//! ttrpc. It outlives the daemon that started it.
+
+mod args;
+mod container;
+mod diagnostics;
+mod error;
+mod events;
+mod io;
+mod launch;
+mod poll;
+mod rpc;
+mod server;
+mod service;
+mod shim;
+mod stage;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The stage of a container's start runs in the container's namespaces: nothing before it.
+    if std::env::args_os().nth(1).is_some_and(|first| first == "stage") {
+        stage::main();
+    }
+    match args::parse(std::env::args_os().skip(1)).and_then(launch::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place where a shim that serves nobody yet can speak"
+)]
+fn complain(error: &launch::Error) {
+    eprintln!("orlop-shim: {error}");
+}

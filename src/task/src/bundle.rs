@@ -78,7 +78,7 @@ impl Bundle {
     }
 
     /// How process 1 ended; `None` while it has not.
-    pub fn exit(&self) -> Result<Option<ExitRecord>, TaskError> {
+    pub fn exit_record(&self) -> Result<Option<ExitRecord>, TaskError> {
         self.read_json("exit.json")
     }
 

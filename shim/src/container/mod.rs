@@ -1,0 +1,238 @@
+//! The container: its spec, its control group, its processes.
+
+pub(crate) mod process;
+pub(crate) mod record;
+pub(crate) mod state;
+
+use crate::error::Refusal;
+use crate::poll::{Poller, Token};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec, User};
+use orlop_sys::cgroup::{Cgroup, Hierarchies, OomNotifier};
+use orlop_sys::process::Pidfd;
+use orlop_task::protocol::shim::CreateOptions;
+use orlop_task::protocol::stats::{
+    CpuStat, CpuUsage, MemoryEntry, MemoryStat, Metrics, PidsStat, Throttle,
+};
+use process::Process;
+use state::{Event, State};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The exit code of a process that was never let go; containerd's for a start that failed.
+pub(crate) const START_FAILED: u32 = 128;
+/// The exit code of what SIGKILL ended.
+pub(crate) const KILLED: u32 = 137;
+
+/// A container and all that belongs to it.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) options: CreateOptions,
+    pub(crate) spec: Spec,
+    pub(crate) cgroup: Cgroup,
+    oom: Option<OomNotifier>,
+    oom_kills: u64,
+    pub(crate) init: Process,
+    pub(crate) execs: BTreeMap<u32, Process>,
+}
+
+/// Reads `config.json`.
+pub(crate) fn load_spec(bundle: &Path) -> Result<Spec, Refusal> {
+    let path = bundle.join("config.json");
+    let bytes = std::fs::read(&path)
+        .map_err(|error| Refusal::precondition(format!("{}: {error}", path.display())))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Refusal::invalid(format!("{}: {error}", path.display())))
+}
+
+/// Makes the control group that the spec names; `/orlop/<id>` when it names none.
+pub(crate) fn make_cgroup(
+    hierarchies: &Hierarchies,
+    spec: &Spec,
+    id: &str,
+) -> Result<Cgroup, Refusal> {
+    let linux = spec.linux().as_ref();
+    let path = cgroup_path(spec, id);
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    Ok(Cgroup::create(hierarchies, &path, resources)?)
+}
+
+/// The control group that the spec names.
+pub(crate) fn cgroup_path(spec: &Spec, id: &str) -> String {
+    let named = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    named.map_or_else(|| format!("/orlop/{id}"), |path| path.to_string_lossy().into_owned())
+}
+
+/// User and group of a process as the host numbers them.
+pub(crate) fn host_owner(spec: &Spec, user: &User) -> (u32, u32) {
+    let linux = spec.linux().as_ref();
+    let outside = |id: u32, maps: Option<&Vec<LinuxIdMapping>>| match maps {
+        None => id,
+        Some(maps) if maps.is_empty() => id,
+        Some(maps) => maps
+            .iter()
+            .find_map(|map| {
+                let offset = id.checked_sub(map.container_id())?;
+                (offset < map.size()).then(|| map.host_id().checked_add(offset)).flatten()
+            })
+            .unwrap_or(u32::MAX),
+    };
+    (
+        outside(user.uid(), linux.and_then(|linux| linux.uid_mappings().as_ref())),
+        outside(user.gid(), linux.and_then(|linux| linux.gid_mappings().as_ref())),
+    )
+}
+
+impl Container {
+    pub(crate) fn new(
+        id: String,
+        bundle: PathBuf,
+        options: CreateOptions,
+        spec: Spec,
+        cgroup: Cgroup,
+        init: Process,
+    ) -> Self {
+        Self {
+            id,
+            bundle,
+            options,
+            spec,
+            cgroup,
+            oom: None,
+            oom_kills: 0,
+            init,
+            execs: BTreeMap::new(),
+        }
+    }
+
+    /// Listens for memory kills, where the host tells of them.
+    pub(crate) fn watch_memory(&mut self, poller: &Poller) {
+        let Ok(notifier) = self.cgroup.oom_notifier() else { return };
+        if poller.urgent(notifier.fd(), Token::Oom).is_ok() {
+            self.oom = Some(notifier);
+        }
+    }
+
+    /// Takes a notification; true when a process was killed for memory since the last look.
+    pub(crate) fn memory_killed(&mut self) -> bool {
+        if let Some(notifier) = &self.oom {
+            notifier.consume();
+        }
+        let now = self.cgroup.oom_kills().unwrap_or(self.oom_kills);
+        let news = now > self.oom_kills;
+        self.oom_kills = now;
+        news
+    }
+
+    /// Whether any process of it was killed for memory.
+    pub(crate) fn oom_killed(&self) -> bool {
+        self.oom_kills > 0
+    }
+
+    /// The process with this key.
+    pub(crate) fn by_key(&mut self, key: u32) -> Option<&mut Process> {
+        if self.init.key == key { Some(&mut self.init) } else { self.execs.get_mut(&key) }
+    }
+
+    /// The process that a request names; empty is the first one.
+    pub(crate) fn by_exec_id(&mut self, exec_id: &str) -> Result<&mut Process, Refusal> {
+        if exec_id.is_empty() {
+            return Ok(&mut self.init);
+        }
+        let found = self.execs.values_mut().find(|process| process.exec_id == exec_id);
+        found.ok_or_else(|| {
+            Refusal::not_found(format!("exec {exec_id} of container {} does not exist", self.id))
+        })
+    }
+
+    /// Whether we are the one who reaps this process.
+    pub(crate) fn owner_of(&self, pid: i32) -> Option<u32> {
+        let mut all = std::iter::once(&self.init).chain(self.execs.values());
+        all.find(|process| process.alive() && process.pid == pid).map(|process| process.key)
+    }
+
+    /// Whether the kernel ends the others with the first process, because it is pid 1 of a
+    /// namespace of its own.
+    pub(crate) fn owns_pid_namespace(&self) -> bool {
+        let namespaces = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        namespaces.is_some_and(|all| {
+            all.iter().any(|one| one.typ() == LinuxNamespaceType::Pid && one.path().is_none())
+        })
+    }
+
+    /// Sends a signal to every process in the control group.
+    pub(crate) fn signal_all(&self, signal: u32) -> Result<(), Refusal> {
+        if signal == 9 {
+            return Ok(self.cgroup.kill_all()?);
+        }
+        let open: Vec<(i32, Pidfd)> = self
+            .cgroup
+            .procs()?
+            .into_iter()
+            .filter_map(|pid| Some((pid, Pidfd::open(pid).ok()?)))
+            .collect();
+        // A number that is still listed now was so while its descriptor was opened.
+        let listed = self.cgroup.procs()?;
+        for (_, pidfd) in open.iter().filter(|(pid, _)| listed.contains(pid)) {
+            // It may end at any moment.
+            let _ = pidfd.send_signal(i32::try_from(signal).unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// Freezes or thaws everything.
+    pub(crate) fn freeze(&mut self, frozen: bool) -> Result<(), Refusal> {
+        let event = if frozen { Event::Pause } else { Event::Resume };
+        self.init.state.after(event, &self.init.name)?;
+        if frozen {
+            self.cgroup.freeze()?
+        } else {
+            self.cgroup.thaw()?
+        }
+        for process in std::iter::once(&mut self.init).chain(self.execs.values_mut()) {
+            // An exec that has not started or has ended stays as it is.
+            if matches!(process.state, State::Running | State::Paused) {
+                process.happen(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counters, in containerd's form.
+    pub(crate) fn metrics(&self) -> Result<Metrics, Refusal> {
+        let usage = self.cgroup.usage()?;
+        let (periods, throttled_periods, throttled_time) = usage.throttling;
+        let (pg_fault, pg_maj_fault) = usage.page_faults;
+        let memory = MemoryEntry {
+            usage: usage.memory_usage,
+            limit: usage.memory_limit,
+            ..MemoryEntry::default()
+        };
+        Ok(Metrics {
+            pids: Some(PidsStat {
+                current: usage.pids,
+                // 0 is containerd's word for no limit.
+                limit: if usage.pids_limit == u64::MAX { 0 } else { usage.pids_limit },
+            }),
+            cpu: Some(CpuStat {
+                usage: Some(CpuUsage {
+                    total: usage.cpu_ns,
+                    kernel: usage.cpu_system_ns,
+                    user: usage.cpu_user_ns,
+                    per_cpu: Vec::new(),
+                }),
+                throttling: Some(Throttle { periods, throttled_periods, throttled_time }),
+            }),
+            memory: Some(MemoryStat {
+                rss: usage.memory_rss,
+                pg_fault,
+                pg_maj_fault,
+                total_inactive_file: usage.memory_inactive_file,
+                usage: Some(memory),
+                swap: Some(MemoryEntry { usage: usage.swap_usage, ..MemoryEntry::default() }),
+                ..MemoryStat::default()
+            }),
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! From a process's output to where it belongs.
+
+use super::format::Stream;
+use super::log::CriLog;
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+
+/// Where a stream goes. All output of a container passes [`Output::pump`] and from there
+/// [`Output::deliver`]: whoever wants to watch (attach) is served there.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    /// Nobody wants it.
+    Discard,
+    /// The log of the process, under this name.
+    Log(Stream),
+    /// A FIFO that somebody else reads, and what it had no room for yet.
+    Fifo { fd: OwnedFd, pending: Vec<u8> },
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Our end of the pipe, or the terminal's master.
+    pub(crate) source: OwnedFd,
+    pub(crate) sink: Sink,
+    /// Whether the poller waits for room in the sink rather than for bytes from the source.
+    pub(crate) blocked: bool,
+}
+
+/// How a pump came to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// Nothing more to read now.
+    Idle,
+    /// The budget is used up; there may be more.
+    More,
+    /// The reader of the FIFO must read first.
+    Blocked,
+    /// Every writer is gone, everything is delivered.
+    Ended,
+}
+
+impl Output {
+    pub(crate) fn new(source: OwnedFd, sink: Sink) -> Self {
+        Self { source, sink, blocked: false }
+    }
+
+    /// Moves up to about `budget` bytes.
+    pub(crate) fn pump(
+        &mut self,
+        log: Option<&mut CriLog>,
+        buffer: &mut [u8],
+        budget: usize,
+    ) -> Flow {
+        let mut log = log;
+        let mut moved = 0;
+        loop {
+            if !self.flush() {
+                return Flow::Blocked;
+            }
+            if moved >= budget {
+                return Flow::More;
+            }
+            match rustix::io::read(&self.source, &mut *buffer) {
+                Ok(0) => return Flow::Ended,
+                Ok(count) => {
+                    moved += count;
+                    self.deliver(log.as_deref_mut(), buffer.get(..count).unwrap_or_default());
+                    // A short read means that the pipe is empty: no second call to learn that.
+                    if count < buffer.len()
+                        && !matches!(&self.sink, Sink::Fifo { pending, .. } if !pending.is_empty())
+                    {
+                        return Flow::Idle;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Flow::Idle,
+                // A terminal answers EIO once nobody holds its other side.
+                Err(_) => return Flow::Ended,
+            }
+        }
+    }
+
+    fn deliver(&mut self, log: Option<&mut CriLog>, bytes: &[u8]) {
+        match &mut self.sink {
+            Sink::Discard => {}
+            Sink::Log(stream) => {
+                if let Some(log) = log {
+                    log.write(*stream, bytes);
+                }
+            }
+            Sink::Fifo { pending, .. } => pending.extend_from_slice(bytes),
+        }
+    }
+
+    /// Writes what the FIFO has room for; true when nothing is left.
+    fn flush(&mut self) -> bool {
+        let Sink::Fifo { fd, pending } = &mut self.sink else { return true };
+        while !pending.is_empty() {
+            match rustix::io::write(&*fd, pending) {
+                Ok(written) => {
+                    pending.drain(..written);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return false,
+                // The FIFO is of no use any more; the process must not suffer for it.
+                Err(_) => {
+                    self.sink = Sink::Discard;
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether bytes are on their way that only wait for the reader of the FIFO.
+    pub(crate) fn waits_for_reader(&self) -> bool {
+        matches!(&self.sink, Sink::Fifo { pending, .. } if !pending.is_empty())
+    }
+}

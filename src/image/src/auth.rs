@@ -4,7 +4,7 @@ use base64::Engine as _;
 use std::fmt;
 
 /// What to prove to a registry. Never printed: `Debug` hides the secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Auth {
     /// User name and password: basic authentication, or exchanged for a token.
     Basic {

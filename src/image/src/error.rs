@@ -203,9 +203,9 @@ pub enum StoreError {
     /// The index failed.
     #[error("image index: {0}")]
     Index(String),
-    /// The client for registries could not be made.
-    #[error("registry client: {0}")]
-    Client(String),
+    /// A lease could not be read or written.
+    #[error(transparent)]
+    Record(#[from] orlop_store::StoreError),
 }
 
 impl PullError {

@@ -6,12 +6,19 @@
 //! row of the index, then the reply.
 
 mod auth;
+mod disk;
 mod error;
 mod image;
+mod inner;
 mod options;
 mod progress;
+mod pull;
 mod registry;
+mod rootfs;
+mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 pub mod unpack;
 mod users;
 

@@ -12,7 +12,7 @@ mod token;
 pub(crate) use blob::{BlobSource, BlobStream};
 pub(crate) use document::{Config, Descriptor, Document, Manifest};
 pub(crate) use http::Http;
-pub(crate) use session::Session;
+pub(crate) use session::{Session, sha256};
 
 /// Text from a registry, made fit for one line of a log: printable and short.
 pub(crate) fn printable(text: &str) -> String {

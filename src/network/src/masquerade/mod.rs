@@ -30,7 +30,7 @@ pub(crate) fn add(
     addresses: &[IpNet],
 ) -> Result<(), PluginError> {
     let comment = Owner { container_id, ifname, network }.comment()?;
-    let mut nft = Nft::open().map_err(RulesetError::from)?;
+    let mut nft = Nft::kept().map_err(RulesetError::from)?;
     Ok(LAYOUT.add(&mut nft, &comment, &entries(addresses))?)
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn check(
     addresses: &[IpNet],
 ) -> Result<(), PluginError> {
     let comment = Owner { container_id, ifname, network }.comment()?;
-    let mut nft = Nft::open().map_err(RulesetError::from)?;
+    let mut nft = Nft::kept().map_err(RulesetError::from)?;
     let entries = entries(addresses);
     match LAYOUT.missing(&mut nft, &comment, &entries)? {
         None => Ok(()),
@@ -64,7 +64,7 @@ pub(crate) fn check(
 }
 
 fn end(chosen: &dyn Fn(&str) -> bool) -> Result<(), PluginError> {
-    let mut nft = Nft::open().map_err(RulesetError::from)?;
+    let mut nft = Nft::kept().map_err(RulesetError::from)?;
     LAYOUT.remove(&mut nft, &set::MASQUERADE, chosen)?;
     Ok(())
 }

@@ -64,7 +64,7 @@ impl Plugin for Portmap {
             return Ok(result.clone());
         }
         let comment = owner(call).comment()?;
-        let mut nft = Nft::open().map_err(RulesetError::from)?;
+        let mut nft = Nft::kept().map_err(RulesetError::from)?;
         let interfaces = loopback_interfaces(&entries, result);
         entries.extend(interfaces.iter().map(|name| Entry {
             set: set::LOCALNET,
@@ -91,7 +91,7 @@ impl Plugin for Portmap {
         let Some(result) = call.prev_result else { return Ok(()) };
         let entries = wanted(call, result)?;
         let comment = owner(call).comment()?;
-        let mut nft = Nft::open().map_err(RulesetError::from)?;
+        let mut nft = Nft::kept().map_err(RulesetError::from)?;
         match LAYOUT.missing(&mut nft, &comment, &entries)? {
             None => Ok(()),
             Some(entry) => {
@@ -111,7 +111,7 @@ impl Plugin for Portmap {
 }
 
 fn end(chosen: &dyn Fn(&str) -> bool) -> Result<(), PluginError> {
-    let mut nft = Nft::open().map_err(RulesetError::from)?;
+    let mut nft = Nft::kept().map_err(RulesetError::from)?;
     let removed = LAYOUT.remove(&mut nft, &SETS, chosen)?;
     flows::forget_removed(&mut nft, &removed)
 }

@@ -41,7 +41,8 @@ impl<'a> Owner<'a> {
 
     /// Whether a comment says that its element is this owner's.
     pub(crate) fn owns(&self, comment: &str) -> bool {
-        Owner::parse(comment).is_some_and(|owner| owner == *self)
+        comment.starts_with(self.container_id)
+            && Owner::parse(comment).is_some_and(|owner| owner == *self)
     }
 }
 

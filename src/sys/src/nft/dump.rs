@@ -158,6 +158,15 @@ impl Nft {
         table: Table<'_>,
         set: &str,
     ) -> Result<Option<Vec<Element>>, NftError> {
+        self.dump_elements(table, set, &read_elements)
+    }
+
+    fn dump_elements(
+        &mut self,
+        table: Table<'_>,
+        set: &str,
+        each: &dyn Fn(&Message<'_>, &mut Vec<Element>) -> Result<(), NftError>,
+    ) -> Result<Option<Vec<Element>>, NftError> {
         let dumped = self.dump(
             &reading("list", format!("elements of {} {set}", table.name)),
             |writer, sequence| {
@@ -168,12 +177,38 @@ impl Nft {
                     writer.put_str(2, set);
                 });
             },
-            read_elements,
+            each,
         );
         match dumped {
             Err(error) if error.is_absent() => Ok(None),
             other => other.map(Some),
         }
+    }
+
+    /// The elements whose comment is chosen, and whether the set has others; `None` where the set
+    /// does not exist. Costs little for an element that is not chosen.
+    pub fn elements_where(
+        &mut self,
+        table: Table<'_>,
+        set: &str,
+        chosen: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<(Vec<Element>, bool)>, NftError> {
+        let others = std::cell::Cell::new(false);
+        let dumped = self.dump_elements(table, set, &|message, found| {
+            if message.kind != NEW_ELEMENT {
+                return Ok(());
+            }
+            for (_, element) in message.attributes().nested(3) {
+                let element = Attributes::new(element);
+                if element.comment_text(6).is_some_and(chosen) {
+                    found.push(read_element(element)?);
+                } else {
+                    others.set(true);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(dumped.map(|found| (found, others.get())))
     }
 
     /// One element by its key; `None` where it, the set or the table does not exist.
@@ -237,17 +272,19 @@ fn read_elements(message: &Message<'_>, found: &mut Vec<Element>) -> Result<(), 
         return Ok(());
     }
     for (_, element) in message.attributes().nested(3) {
-        let element = Attributes::new(element);
-        let key = element.nested(1).get(1).ok_or(NftError::Malformed { what: "element" })?;
-        let data = element.nested(2);
-        let verdict = data.nested(2);
-        let data = match (data.get(1), verdict.u32(1)) {
-            (Some(value), _) => Some(Data::Value(Key(value.to_vec()))),
-            (None, Some(code)) => Some(Data::Verdict(read_verdict(code, verdict.string(2)))),
-            (None, None) => None,
-        };
-        let comment = element.comment(6);
-        found.push(Element { key: Key(key.to_vec()), data, comment });
+        found.push(read_element(Attributes::new(element))?);
     }
     Ok(())
+}
+
+fn read_element(element: Attributes<'_>) -> Result<Element, NftError> {
+    let key = element.nested(1).get(1).ok_or(NftError::Malformed { what: "element" })?;
+    let data = element.nested(2);
+    let verdict = data.nested(2);
+    let data = match (data.get(1), verdict.u32(1)) {
+        (Some(value), _) => Some(Data::Value(Key(value.to_vec()))),
+        (None, Some(code)) => Some(Data::Verdict(read_verdict(code, verdict.string(2)))),
+        (None, None) => None,
+    };
+    Ok(Element { key: Key(key.to_vec()), data, comment: element.comment(6) })
 }

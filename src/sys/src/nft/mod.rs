@@ -14,6 +14,7 @@ mod dump;
 mod error;
 mod expr;
 mod object;
+mod pool;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -30,4 +31,5 @@ pub use expr::{
 pub use object::{
     BaseChain, ChainKind, Data, DataType, Element, Family, Hook, Key, KeyType, Rule, Set, Table,
 };
+pub use pool::KeptNft;
 pub use socket::Nft;

@@ -19,6 +19,8 @@ pub struct Nft {
     socket: Socket,
     sequence: u32,
     buffer: Vec<u8>,
+    /// An answer may still be on its way, or was not understood.
+    broken: bool,
 }
 
 impl std::fmt::Debug for Nft {
@@ -39,7 +41,12 @@ impl Nft {
         socket.connect(&SocketAddr::new(0, 0)).map_err(socket_error("connect"))?;
         socket.set_ext_ack(true).map_err(socket_error("ask for extended errors"))?;
         socket.set_cap_ack(true).map_err(socket_error("ask for short errors"))?;
-        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM) })
+        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM), broken: false })
+    }
+
+    /// Whether the next answer may be another question's.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Number of the ruleset's present state: every change of it by anybody gives it another.
@@ -74,6 +81,8 @@ impl Nft {
             return Ok(());
         }
         let (bytes, operations) = batch.finish();
+        // Until the whole answer is read.
+        self.broken = true;
         self.send(&bytes)?;
         let mut first = None;
         let mut acknowledged = false;
@@ -89,6 +98,7 @@ impl Nft {
                 }
             }
         }
+        self.broken = false;
         match first {
             Some(error) => Err(error),
             None if acknowledged => Ok(()),
@@ -140,6 +150,7 @@ impl Nft {
         let dump = writer.bytes().get(6..8).is_some_and(|flags| {
             u16::from_ne_bytes([flags[0], flags[1]]) & NLM_F_DUMP == NLM_F_DUMP
         });
+        self.broken = true;
         self.send(writer.bytes())?;
         let mut outcome = Ok(());
         let mut finished = !dump;
@@ -156,6 +167,7 @@ impl Nft {
                 }
             }
         }
+        self.broken = false;
         if !finished && outcome.is_ok() {
             return Err(NftError::Malformed { what: "a dump without an end" });
         }

@@ -213,12 +213,16 @@ impl<'a> Attributes<'a> {
 
     /// A comment inside user data.
     pub(super) fn comment(self, kind: u16) -> Option<String> {
+        self.comment_text(kind).map(str::to_owned)
+    }
+
+    /// The same without a copy; `None` too where it is not UTF-8, so none of ours.
+    pub(super) fn comment_text(self, kind: u16) -> Option<&'a str> {
         let mut rest = self.get(kind)?;
         while let [tag, length, tail @ ..] = rest {
             let value = tail.get(..usize::from(*length))?;
             if *tag == 0 {
-                let text = value.strip_suffix(&[0]).unwrap_or(value);
-                return Some(String::from_utf8_lossy(text).into_owned());
+                return std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).ok();
             }
             rest = &tail[usize::from(*length)..];
         }

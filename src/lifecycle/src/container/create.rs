@@ -95,20 +95,22 @@ impl Job {
             cgroup: self.cgroup(),
             bundle: bundle.clone(),
         };
-        let prepared = blocking(move || preparation.run()).await?;
-        let shim = self
-            .context
-            .launcher
-            .launch(self.id.as_str(), &bundle)
-            .await
-            .map_err(|error| task_failed("starting the shim", self.id.as_str(), error))?;
-        match self.make_with(&shim, &bundle, prepared).await {
-            Ok(container) => Ok(container),
-            Err(error) => {
-                ask_to_leave(&shim.client).await;
-                Err(error)
-            }
+        make_bundle(&bundle)?;
+        // The shim reads the spec when it is told to create, so that it can start meanwhile.
+        let (prepared, shim) = tokio::join!(
+            blocking(move || preparation.run()),
+            self.context.launcher.launch(self.id.as_str(), &bundle),
+        );
+        let shim =
+            shim.map_err(|error| task_failed("starting the shim", self.id.as_str(), error))?;
+        let made = match prepared {
+            Ok(prepared) => self.make_with(&shim, &bundle, prepared).await,
+            Err(error) => Err(error),
+        };
+        if made.is_err() {
+            ask_to_leave(&shim.client).await;
         }
+        made
     }
 
     async fn make_with(&self, shim: &Shim, bundle: &Path, prepared: Prepared) -> Result<Container> {
@@ -183,11 +185,6 @@ impl Preparation {
         let user = orlop_spec::resolve_user(&self.config.security, &image.user, &table)?;
         let log_path = self.log_path()?;
         let spec = self.spec(&user)?;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.bundle)
-            .map_err(io("making directory", &self.bundle))?;
         let stdin = self.stdin()?;
         write_spec(&self.bundle, &spec)?;
         let rootfs = self.context.images.create_rootfs(&self.image.id, id).map_err(|error| {
@@ -275,6 +272,12 @@ impl Preparation {
             .map_err(|error| io("making the FIFO", &path)(error.into()))?;
         Ok(path.display().to_string())
     }
+}
+
+/// Makes the directory of a bundle. It is on a tmpfs, where nothing waits for a disk.
+pub(crate) fn make_bundle(bundle: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(bundle);
+    made.map_err(io("making directory", bundle))
 }
 
 /// Writes `config.json`. The bundle is ours alone until the shim is told about it.

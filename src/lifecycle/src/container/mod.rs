@@ -9,7 +9,7 @@ mod start;
 mod stop;
 mod supervise;
 
-pub(crate) use create::{create, write_spec};
+pub(crate) use create::{create, make_bundle, write_spec};
 pub(crate) use exec::{exec_sync, reopen_log};
 pub(crate) use process::cgroup_path;
 pub(crate) use remove::remove;

@@ -62,7 +62,7 @@ pub(crate) async fn left_behind(container: &Container) -> End {
 /// What the shim wrote about the exit of process 1, and whether memory ran out.
 async fn recorded_end(container: &Container) -> Option<(End, bool)> {
     let bundle = Bundle::new(&container.bundle);
-    let read = blocking(move || Ok(bundle.exit())).await;
+    let read = blocking(move || Ok(bundle.exit_record())).await;
     match read {
         Ok(Ok(exit)) => exit.map(|exit| {
             let how = How::Exited { code: exit.code, oom: exit.oom_killed };

@@ -1,9 +1,8 @@
 //! The init of a pod that shares its PID namespace: the shim's own, a few kilobytes.
 
 use super::Sandbox;
-use crate::container::{ask_to_leave, cgroup_path, write_spec};
+use crate::container::{ask_to_leave, cgroup_path, make_bundle, write_spec};
 use crate::context::{Context, START_PATIENCE};
-use crate::error::io;
 use crate::host::remove_tree;
 use crate::kept::blocking;
 use crate::neighbours::task_failed;
@@ -13,7 +12,6 @@ use orlop_model::Timestamp;
 use orlop_spec::{Namespace, Namespaces};
 use orlop_task::protocol::shim::CreateOptions;
 use orlop_task::{Client, CreateRequest};
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use tokio::time::timeout;
 
@@ -72,11 +70,7 @@ async fn launch_init(context: &Arc<Context>, request: &InitRequest) -> Result<(C
     let bundle = context.bundle(&request.id);
     let dir = bundle.clone();
     blocking(move || {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)
-            .map_err(io("making directory", &dir))?;
+        make_bundle(&dir)?;
         write_spec(&dir, &spec)
     })
     .await?;

@@ -126,7 +126,7 @@ impl Node {
         let ours = self.dir.path().to_str().unwrap();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         // Namespaces in the pool are prepared for later and belong to the daemon, not to a pod.
-        let pool = format!("{ours}/run/ns/");
+        let pool = format!("{ours}/run/ns");
         left.extend(
             mounts
                 .lines()

@@ -31,8 +31,8 @@ impl Registry {
 }
 
 fn bring_up_loopback() {
-    use orlop_sys::netlink::{Netlink, Request};
-    let mut socket = Netlink::open().unwrap();
+    use orlop_sys::netlink::{Request, Socket};
+    let mut socket = Socket::open().unwrap();
     let lo = socket.link_by_name("lo").unwrap().unwrap();
     socket.run(&[Request::set_up(&lo, true)]).unwrap();
 }
@@ -72,7 +72,7 @@ fn content() -> Content {
 
 fn layer() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    let mut header = |path: &str, kind, mode, size| {
+    let header = |path: &str, kind, mode, size| {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(mode);

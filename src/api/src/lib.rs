@@ -1,7 +1,7 @@
 //! The gRPC servers: raw requests become validated types, errors become status codes.
 //!
 //! [`Api`] answers both CRI services. It is up before the engine behind it: until
-//! [`Api::set_ready`] every call but Version says Unavailable.
+//! [`Api::set_ready`] every call says Unavailable.
 
 mod batches;
 mod containers;

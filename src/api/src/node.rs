@@ -14,6 +14,8 @@ pub(crate) async fn version(
     api: &Api,
     _: v1::VersionRequest,
 ) -> Result<v1::VersionResponse, ApiError> {
+    // Clients take this answer as the sign that the others will work.
+    api.engine()?;
     Ok(v1::VersionResponse {
         version: KUBE_API_VERSION.to_owned(),
         runtime_name: "orlop".to_owned(),

@@ -40,7 +40,7 @@ pub(crate) struct Engine {
 }
 
 impl Api {
-    /// A server that answers Version, and Unavailable to everything else.
+    /// A server that answers Unavailable to everything.
     pub fn new(node: Node) -> Self {
         Self(Arc::new(Inner { node, engine: OnceLock::new() }))
     }

@@ -1,2 +1,36 @@
 //! The orlop binary: command line, configuration, wiring.
-fn main() {}
+
+mod cli;
+mod config;
+mod host;
+mod incoming;
+mod lock;
+mod logging;
+mod notify;
+mod serve;
+mod suggest;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Version => version(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "orlop: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn version() -> anyhow::Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "orlop {}", env!("CARGO_PKG_VERSION"))?;
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! One daemon for one set of directories.
+
+use anyhow::{Context, bail};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// The lock on the run directory; held as long as this lives.
+#[derive(Debug)]
+pub(crate) struct RunLock {
+    _file: File,
+}
+
+/// Makes a directory of ours, 0700 also where it was there already.
+pub(crate) fn own_dir(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o700)))
+        .with_context(|| format!("directory {} cannot be made", path.display()))
+}
+
+impl RunLock {
+    /// Takes the lock, or says who has it.
+    pub(crate) fn take(run: &Path) -> anyhow::Result<Self> {
+        let path = run.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("lock file {} cannot be opened", path.display()))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                bail!(
+                    "run directory {} is in use by process {}: stop that one, or use other directories",
+                    run.display(),
+                    pid.trim()
+                );
+            }
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("lock {} cannot be taken", path.display()));
+            }
+        }
+        file.rewind()
+            .and_then(|()| file.set_len(0))
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .with_context(|| format!("lock file {} cannot be written", path.display()))?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = RunLock::take(dir.path()).unwrap();
+        let error = RunLock::take(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}:", std::process::id())), "{error}");
+        drop(first);
+        RunLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn directories_are_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = dir.path().join("a/b");
+        std::fs::create_dir_all(&ours).unwrap();
+        std::fs::set_permissions(&ours, Permissions::from_mode(0o755)).unwrap();
+        own_dir(&ours).unwrap();
+        assert_eq!(std::fs::metadata(&ours).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}

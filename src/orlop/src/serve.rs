@@ -1,0 +1,164 @@
+//! `orlop serve`: the daemon, put together.
+
+use crate::cli::ServeArgs;
+use crate::config::{CgroupDriver, Config};
+use crate::lock::{RunLock, own_dir};
+use crate::{host, incoming, logging, notify};
+use anyhow::{Context, bail};
+use orlop_api::{Api, Node};
+use orlop_image::ImageStore;
+use orlop_lifecycle::Runtime;
+use orlop_network::Network;
+use orlop_task::Launcher;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// Threads for work that blocks: unpacking, netlink, files.
+const BLOCKING_THREADS: usize = 64;
+const STACK: usize = 1 << 20;
+/// How long calls in flight may take to end once the daemon was told to stop. Containers live on.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn run(arguments: &ServeArgs) -> anyhow::Result<()> {
+    let config = Config::load(arguments)?;
+    logging::start(&config.log)?;
+    if !rustix::process::geteuid().is_root() {
+        bail!("orlop serve needs the rights of root: run it as root");
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    host::protect_from_oom();
+    host::warn_of_lacks();
+    own_dir(&config.root)?;
+    own_dir(&config.run)?;
+    let _lock = RunLock::take(&config.run)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(STACK)
+        .thread_keep_alive(Duration::from_secs(2))
+        .thread_name("orlop")
+        .enable_all()
+        .build()
+        .context("worker threads cannot be started")?;
+    let done = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut stop = std::pin::pin!(stop_signal()?);
+    let path = config.socket();
+    if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
+        own_dir(dir)?;
+    }
+    let listener = incoming::bind(&path)?;
+    let api = Api::new(node(&config)?);
+    let (end, ended) = oneshot::channel::<()>();
+    let shutdown = async move {
+        let _ = ended.await;
+    };
+    let mut server =
+        tokio::spawn(orlop_api::serve(api.clone(), incoming::accept(listener), shutdown));
+    tracing::info!(socket = %path.display(), "listening");
+    let outcome = tokio::select! {
+        () = &mut stop => Ok(()),
+        opened = open(&config, &api) => match opened {
+            Ok(()) => tokio::select! {
+                () = &mut stop => Ok(()),
+                died = &mut server => Err(anyhow::anyhow!("the server ended: {died:?}")),
+            },
+            Err(error) => Err(error),
+        },
+    };
+    notify::state("STOPPING=1");
+    tracing::info!("stopping; containers live on");
+    drop(end);
+    if tokio::time::timeout(GRACE, &mut server).await.is_err() {
+        tracing::warn!("calls in flight were cut off after {GRACE:?}");
+    }
+    let _ = std::fs::remove_file(&path);
+    outcome
+}
+
+/// Opens what is behind the calls, recovers, and lets calls in.
+async fn open(config: &Config, api: &Api) -> anyhow::Result<()> {
+    let shim = shim(config)?;
+    let (config, network) = (config.clone(), config.network_config()?);
+    let opened = tokio::task::spawn_blocking(move || {
+        let images =
+            ImageStore::open(config.image_options()).context("image store cannot be opened")?;
+        let network = Network::open(network).context("network cannot be opened")?;
+        let launcher = Launcher::new(&shim, &config.run)
+            .with_context(|| format!("shim {} cannot be prepared", shim.display()))?;
+        let runtime = Runtime::open(config.runtime_options(), images.clone(), network, launcher)
+            .context("runtime cannot be opened")?;
+        anyhow::Ok((runtime, images))
+    });
+    let (runtime, images) = opened.await.context("opening was cut off")??;
+    let found = runtime.recover().await.context("recovery failed")?;
+    for record in &found.bad_records {
+        tracing::error!("a record could not be read and was moved aside: {record}");
+    }
+    tracing::info!(
+        sandboxes = found.sandboxes,
+        containers = found.containers,
+        running = found.running,
+        unknown = found.unknown,
+        orphans = found.orphans,
+        "ready"
+    );
+    api.set_ready(runtime, images);
+    notify::state("READY=1");
+    Ok(())
+}
+
+fn node(config: &Config) -> anyhow::Result<Node> {
+    Ok(Node {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        handlers: config.runtime.handlers.clone(),
+        abilities: host::abilities(config.cgroup.driver == CgroupDriver::Systemd),
+        config: serde_json::to_value(config).context("configuration cannot be shown")?,
+    })
+}
+
+/// The configured program, else the one beside our own.
+fn shim(config: &Config) -> anyhow::Result<PathBuf> {
+    let path = match &config.shim {
+        Some(path) => path.clone(),
+        None => {
+            let own = std::env::current_exe().context("own program cannot be found")?;
+            own.with_file_name("orlop-shim")
+        }
+    };
+    if path.is_file() {
+        Ok(path)
+    } else {
+        bail!(
+            "shim {} does not exist: install orlop-shim beside orlop, or name it with --shim",
+            path.display()
+        )
+    }
+}
+
+/// Ready with the first SIGTERM or SIGINT. SIGHUP, which would end the process by default, is noted
+/// and nothing more.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("signals cannot be waited for");
+    let (mut terminate, mut interrupt, mut hangup) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::hangup())?,
+    );
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => tracing::info!("SIGHUP: the configuration is read at start only; restart to change it"),
+            }
+        }
+    })
+}

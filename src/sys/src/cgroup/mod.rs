@@ -102,6 +102,12 @@ impl Cgroup {
         todo!()
     }
 
+    /// What a container may see of it: directory under `/sys/fs/cgroup` (empty: itself), further
+    /// names of that directory, and the group's directory on the host.
+    pub fn views(&self) -> Vec<(String, Vec<String>, PathBuf)> {
+        todo!()
+    }
+
     /// Processes in it and below.
     pub fn procs(&self) -> Result<Vec<i32>> {
         todo!()

@@ -4,12 +4,16 @@
 //! system calls only, so that [`Command::spawn`] is safe in a program with threads.
 
 mod child;
+mod exec;
+mod own;
 mod pidfd;
 mod raw;
 mod sealed;
 mod spawn;
 mod stack;
 
+pub use exec::exec;
+pub use own::{block_termination, close_on_exec_from, inherited, new_session_keyring, reap_until_terminated};
 pub use pidfd::{Exit, Pidfd, boot_id, start_time};
 pub use sealed::sealed_copy;
 pub use spawn::{Child, Command, IdMap, Namespaces, Program, SpawnError, SpawnStep};

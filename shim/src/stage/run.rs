@@ -1,0 +1,118 @@
+//! The child's half: from a fresh exec of ourselves to the workload's.
+
+use super::control;
+use super::error::{At, Result, Step};
+use super::launch::Launch;
+use super::made::Made;
+use super::plan::{Container, Plan, Process};
+use super::tree::Root;
+use super::{cwd, identity, init, mask, mounts, procfs, rootfs, terminal, wire};
+use orlop_sys::process::inherited;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::DumpableBehavior;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Number of the control socket.
+pub(super) const CONTROL: i32 = 3;
+/// Number of the plan.
+pub(super) const PLAN: i32 = 4;
+
+/// Runs the stage; does not return.
+pub(super) fn run(handed_over: usize) -> ! {
+    // First of all: nobody may look into us once we are in the container's namespaces.
+    let hidden = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let Ok(control) = inherited(CONTROL) else { std::process::exit(70) };
+    let started = hidden.at(Step::Security, || "dumpable").and_then(|()| start(control.as_fd(), handed_over));
+    let error = match started {
+        Ok(Some(launch)) => launch.exec(),
+        Ok(None) => {
+            // To the shim the end of the stream means that the workload runs.
+            drop(control);
+            init::run();
+        }
+        Err(error) => error,
+    };
+    control::send_failure(control.as_fd(), &error);
+    std::process::exit(71)
+}
+
+/// Everything up to the exec.
+fn start(control: BorrowedFd<'_>, handed_over: usize) -> Result<Option<Launch>> {
+    let plan = inherited(PLAN).at(Step::Spawn, || "plan")?;
+    let made = Made::inherited(handed_over);
+    let (plan, filter) = wire::read(plan)?;
+    // Modes in the plan are exact; the workload's own mask comes later.
+    rustix::process::umask(Mode::empty());
+    let launch = if plan.init_only {
+        // A request to end that comes before the loop must wait for it.
+        orlop_sys::process::block_termination();
+        None
+    } else {
+        Some(Launch::new(&plan.process)?)
+    };
+    let terminal = match &plan.container {
+        Some(container) => set_up(&plan, container, made)?,
+        None => match plan.terminal {
+            Some(size) => {
+                let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::Terminal, || "/")?;
+                Some(terminal::open(root.as_fd(), size, plan.process.uid)?)
+            }
+            None => None,
+        },
+    };
+    if let Some(pair) = terminal {
+        control::send_console(control, &pair.master)?;
+        terminal::take(&pair.peer)?;
+    }
+    for warning in finish(&plan.process, &filter)? {
+        control::send_warning(control, &warning)?;
+    }
+    drop((plan, filter));
+    orlop_sys::process::close_on_exec_from(3).at(Step::Security, || "descriptors")?;
+    control::send_ready(control)?;
+    control::wait_go(control)?;
+    Ok(launch)
+}
+
+/// The container's own world.
+fn set_up(plan: &Plan, container: &Container, mut made: Made) -> Result<Option<terminal::Pair>> {
+    if container.cgroup_namespace {
+        orlop_sys::ns::unshare_cgroup().at(Step::Namespace, || "cgroup")?;
+    }
+    let sources = mounts::open_sources(container, &mut made)?;
+    let null = mounts::host_null()?;
+    rootfs::make_private()?;
+    let root: Root = rootfs::mount_root(&container.rootfs, &mut made)?;
+    drop(made);
+    mounts::mount_all(container, &root, sources)?;
+    let terminal = match plan.terminal {
+        Some(size) => Some(console(&root, size, plan.process.uid)?),
+        None => None,
+    };
+    procfs::set_sysctls(&container.sysctls)?;
+    mask::read_only(container, &root)?;
+    mask::hide(container, &root, &null)?;
+    rootfs::move_in(container, &root)?;
+    if let Some(name) = &container.hostname {
+        rustix::system::sethostname(name.as_bytes()).at(Step::Namespace, || format!("host name {name}"))?;
+    }
+    if let Some(name) = &container.domainname {
+        rustix::system::setdomainname(name.as_bytes()).at(Step::Namespace, || format!("domain name {name}"))?;
+    }
+    Ok(terminal)
+}
+
+fn console(root: &Root, size: (u16, u16), uid: u32) -> Result<terminal::Pair> {
+    let pair = terminal::open(root.fd(), size, uid)?;
+    terminal::bind_console(root, &pair.peer)?;
+    Ok(pair)
+}
+
+/// The process itself. The working directory is made as root and entered as the user, unless only
+/// root can get there.
+fn finish(process: &Process, filter: &[u8]) -> Result<Vec<String>> {
+    // The container's keys are its own; without the key service there is nothing to separate.
+    let _ = orlop_sys::process::new_session_keyring();
+    let directory: OwnedFd = cwd::open(&process.cwd)?;
+    identity::assume(process, filter, &directory)
+}

@@ -122,7 +122,11 @@ fn bad_days() {
             "{error}"
         );
 
-        let sandbox = daemon.sandbox(pod(node, "p"));
+        let both =
+            async { tokio::join!(rt.run_sandbox(pod(node, "p")), rt.run_sandbox(pod(node, "p"))) };
+        let (one, other) = daemon.wait(both);
+        assert_eq!(one.as_ref().unwrap(), &other.unwrap(), "the second call joins the first");
+        let sandbox = one.unwrap().to_string();
         let error = daemon.wait(rt.run_sandbox(pod(node, "p"))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         assert!(error.to_string().contains(&sandbox), "{error}");

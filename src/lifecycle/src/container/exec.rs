@@ -66,8 +66,7 @@ fn running_client(container: &Container, expected: &'static str) -> Result<Clien
         return Err(container.wrong_state(expected));
     }
     if container.killing.load(Ordering::Acquire) {
-        let why = "it is being killed".into();
-        return Err(Error::ShimSilent { id: container.id.to_string(), why });
+        return Err(container.wrong_state("it is being killed and takes no more commands"));
     }
     container.client().ok_or_else(|| container.wrong_state(expected))
 }

@@ -26,7 +26,7 @@ use orlop_task::Client;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 /// How far a container's life is; it only ever advances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +65,7 @@ pub(crate) struct Container {
     pub(crate) killing: AtomicBool,
     phase: watch::Sender<Phase>,
     link: RwLock<Link>,
+    link_changed: Notify,
     view: RwLock<Arc<ContainerView>>,
     /// The spec's process, for exec.
     process: OnceLock<Spec>,
@@ -89,6 +90,7 @@ impl Container {
             killing: AtomicBool::new(false),
             phase: watch::Sender::new(phase),
             link: RwLock::new(link),
+            link_changed: Notify::new(),
             view: RwLock::new(Arc::new(view)),
             process: OnceLock::new(),
         }
@@ -118,6 +120,19 @@ impl Container {
     pub(crate) fn set_link(&self, link: Link) {
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
         self.refresh();
+        self.link_changed.notify_waiters();
+    }
+
+    /// Returns once it is known whether there is a shim.
+    pub(crate) async fn known(&self) {
+        loop {
+            // Made before the look, so that no change in between is missed.
+            let changed = self.link_changed.notified();
+            if !self.is_silent() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Adds to the facts, then shows it.

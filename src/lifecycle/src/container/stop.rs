@@ -11,6 +11,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// How late a shim may be in answering a new daemon when its container is to be stopped at once.
+const LATE: Duration = Duration::from_secs(2);
+
 /// The stop signal, `grace` for it to work, then SIGKILL. Any number of these may run at once: the
 /// signal is sent by the first one, and whichever waits least kills for all.
 ///
@@ -24,6 +27,8 @@ pub(crate) async fn stop(
         ContainerState::Exited | ContainerState::Created => return Ok(()),
         ContainerState::Running | ContainerState::Unknown => {}
     }
+    // After a start of the daemon a shim may be a little late; it is not killed for that.
+    let _ = timeout(grace.clamp(LATE, SHIM_PATIENCE), container.known()).await;
     if !grace.is_zero() && send_stop_signal(&container).await {
         tokio::select! {
             () = container.reached(Phase::Ended) => return Ok(()),

@@ -1,6 +1,6 @@
 //! A node in a box for tests: its own network namespace, directories, cgroup and image, and a
 //! runtime that can be killed and started again.
-#![allow(dead_code, reason = "not every test uses all of it")]
+#![allow(dead_code, unreachable_pub, reason = "shared by tests that each use a part of it")]
 
 pub mod registry;
 

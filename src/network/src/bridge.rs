@@ -390,7 +390,7 @@ fn ensure_address(
         host.run(&[Request::delete_address(link, address.ip, address.prefix)])
             .map_err(netlink_error)?;
     }
-    match host.run(&[Request::add_address(link, ip, prefix, false)]) {
+    match host.run(&[Request::add_address(link, ip, prefix)]) {
         Err(error) if error.errno() == Some(rustix::io::Errno::EXIST.raw_os_error()) => {}
         result => result.map_err(netlink_error)?,
     }

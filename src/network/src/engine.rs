@@ -44,6 +44,13 @@ impl Engine {
         Ok(Self { config: config.clone(), cache, plugins })
     }
 
+    /// The same engine without plugins of its own, for comparison.
+    #[cfg(test)]
+    pub(crate) fn executing_everything(mut self) -> Self {
+        self.plugins.clear();
+        self
+    }
+
     /// Attaches a sandbox; what a failed ADD made is undone.
     pub(crate) fn attach(
         &self,
@@ -130,6 +137,12 @@ impl Engine {
             ))
         })?;
         let list = parse(&entry)?;
+        if !list.version.knows_results() {
+            let version = list.version.as_str();
+            return Err(NetworkError::Invalid(format!(
+                "network {network:?} has cniVersion {version}, which has no CHECK"
+            )));
+        }
         let run = Run { list: &list, entry: &entry, netns: Some(netns), netns_dies: false };
         let previous = previous(&entry, &list);
         for conf in &list.plugins {
@@ -173,7 +186,7 @@ impl Engine {
         let list = parse(entry)?;
         let netns = netns.filter(|path| netns::is_namespace(path));
         let run = Run { list: &list, entry, netns, netns_dies };
-        let previous = previous(entry, &list).filter(|_| list.version.del_has_result());
+        let previous = previous(entry, &list).filter(|_| list.version.knows_results());
         let mut outcome = Ok(());
         for conf in list.plugins.iter().rev() {
             let deleted = self.call(&run, conf, previous.as_ref(), |plugin, call| match plugin {

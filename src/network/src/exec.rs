@@ -17,7 +17,8 @@ const MAX_RESULT: usize = 4 << 20;
 const MAX_STDERR: usize = 8 << 10;
 const SIGKILL: i32 = 9;
 
-/// Executes a plugin; the answer is what it printed, if anything.
+/// Executes a plugin; the answer is what an ADD printed, if anything. What other commands print
+/// without failing has no meaning.
 pub(crate) fn run(
     kind: &str,
     command: &str,
@@ -28,7 +29,7 @@ pub(crate) fn run(
     let text = String::from_utf8_lossy(&output.stdout);
     let answer: Option<Value> = serde_json::from_str(&text).ok();
     match output.exit {
-        Exit::Code(0) if text.trim().is_empty() => Ok(None),
+        Exit::Code(0) if text.trim().is_empty() || command != "ADD" => Ok(None),
         Exit::Code(0) => answer.map(Some).ok_or_else(|| PluginError {
             code: PluginError::DECODE,
             msg: format!(

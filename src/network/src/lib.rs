@@ -29,6 +29,8 @@ mod request;
 mod result;
 mod ruleset;
 mod sysctl;
+#[cfg(test)]
+mod tests;
 mod tuning;
 mod version;
 mod veth;
@@ -36,10 +38,8 @@ mod watch;
 
 pub use config::{BuiltinBridge, NetworkConfig};
 pub use error::NetworkError;
-pub(crate) use firewall::Firewall;
 pub use network::Network;
 pub use plugin::{Call, Capabilities, Plugin, PluginError};
-pub(crate) use portmap::Portmap;
 pub use request::{
     AttachRequest, Attached, DetachRequest, DnsSettings, Namespaces, NetworkStatus, PortMapping,
     Protocol,

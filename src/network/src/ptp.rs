@@ -149,7 +149,7 @@ fn route_through_gateway(link: &Link, ips: &[Ip]) -> Result<(), PluginError> {
             destination: gateway,
             prefix: full(gateway),
             source,
-            on_link: true,
+            scope: netlink::Scope::Link,
             ..subnet.clone()
         };
         let through = netlink::Route { gateway: Some(gateway), source, ..subnet.clone() };
@@ -164,12 +164,11 @@ fn route_through_gateway(link: &Link, ips: &[Ip]) -> Result<(), PluginError> {
 fn route_to_pod(host: &mut Socket, link: &Link, ips: &[Ip]) -> Result<(), PluginError> {
     for ip in ips {
         let (gateway, pod) = (gateway(ip)?, ip.address.addr());
-        host.run(&[Request::add_address(link, gateway, full(gateway), false)])
-            .map_err(netlink_error)?;
+        host.run(&[Request::add_address(link, gateway, full(gateway))]).map_err(netlink_error)?;
         let route = veth::to_route(link, IpNet::from(pod), None);
         match host.run(&[Request::add_route(
             link,
-            &netlink::Route { on_link: true, ..route },
+            &netlink::Route { scope: netlink::Scope::Host, ..route },
             true,
         )]) {
             Err(error) if error.errno() == Some(rustix::io::Errno::EXIST.raw_os_error()) => {}

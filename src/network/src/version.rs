@@ -40,8 +40,8 @@ impl Version {
         ALL.iter().find(|(_, version)| *version == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether DEL gets the cached result (0.4.0 and later).
-    pub(crate) fn del_has_result(self) -> bool {
+    /// Whether CHECK exists and DEL gets the cached result (0.4.0 and later).
+    pub(crate) fn knows_results(self) -> bool {
         self >= Self::V040
     }
 }
@@ -84,6 +84,9 @@ pub(crate) fn from_json(
         msg: format!("the result cannot be used: {why}"),
         details: String::new(),
     };
+    if !value.is_object() {
+        return Err(bad("it is not a JSON object".into()));
+    }
     let version = match value.get("cniVersion").and_then(Value::as_str) {
         Some(text) => Version::parse(text).map_err(bad)?,
         None => expected,

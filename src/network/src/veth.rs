@@ -36,7 +36,9 @@ pub(crate) fn parse_mac(text: &str) -> Result<[u8; 6], PluginError> {
     let bytes: Option<Vec<u8>> = text
         .split([':', '-'])
         .map(|part| {
-            Some(part).filter(|p| p.len() == 2).and_then(|p| u8::from_str_radix(p, 16).ok())
+            Some(part)
+                .filter(|p| p.len() == 2 && !p.starts_with('+'))
+                .and_then(|p| u8::from_str_radix(p, 16).ok())
         })
         .collect();
     bytes
@@ -133,7 +135,7 @@ pub(crate) fn configure(
     let mut requests: Vec<Request> = result
         .ips
         .iter()
-        .map(|ip| Request::add_address(&link, ip.address.addr(), ip.address.prefix_len(), false))
+        .map(|ip| Request::add_address(&link, ip.address.addr(), ip.address.prefix_len()))
         .collect();
     requests.push(Request::set_up(&link, true));
     socket.run(&requests).map_err(netlink_error)?;
@@ -186,7 +188,7 @@ pub(crate) fn to_route(link: &Link, destination: IpNet, gateway: Option<IpAddr>)
         gateway,
         source: None,
         index: link.index,
-        on_link: false,
+        scope: netlink::Scope::Universe,
         advertised: false,
     }
 }

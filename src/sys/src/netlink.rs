@@ -16,7 +16,7 @@ pub use address::Address;
 pub use error::Error;
 pub use link::{Link, Veth};
 pub use message::Request;
-pub use route::Route;
+pub use route::{Route, Scope};
 pub use watch::{Change, Watch};
 
 use netlink_packet_core::{

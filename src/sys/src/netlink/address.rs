@@ -2,9 +2,7 @@
 
 use super::{Error, Link, Request, Socket};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
-};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -43,16 +41,11 @@ fn broadcast(ip: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
 }
 
 impl Request {
-    /// Adds an address. With `optimistic` an IPv6 address can be used at once, without detection
-    /// of duplicates.
-    pub fn add_address(link: &Link, ip: IpAddr, prefix: u8, optimistic: bool) -> Self {
+    /// Adds an address.
+    pub fn add_address(link: &Link, ip: IpAddr, prefix: u8) -> Self {
         let mut message = message(link, ip, prefix);
-        match ip {
-            IpAddr::V4(ip) => {
-                message.attributes.extend(broadcast(ip, prefix).map(AddressAttribute::Broadcast))
-            }
-            IpAddr::V6(_) if optimistic => message.header.flags |= AddressHeaderFlags::Nodad,
-            IpAddr::V6(_) => {}
+        if let IpAddr::V4(ip) = ip {
+            message.attributes.extend(broadcast(ip, prefix).map(AddressAttribute::Broadcast));
         }
         let what = format!("add address {ip}/{prefix} to {}", link.name);
         Self::new(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL, what)

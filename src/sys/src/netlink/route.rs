@@ -9,6 +9,18 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// How far the destination of a route is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Anywhere.
+    #[default]
+    Universe,
+    /// On the link itself.
+    Link,
+    /// On this host.
+    Host,
+}
+
 /// A unicast route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -22,8 +34,8 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// Index of the interface.
     pub index: u32,
-    /// Whether the destination is on the link itself (scope link).
-    pub on_link: bool,
+    /// How far the destination is.
+    pub scope: Scope,
     /// Whether a router advertised it.
     pub advertised: bool,
 }
@@ -53,7 +65,11 @@ impl Request {
         let mut message = message(route);
         message.header.protocol = RouteProtocol::Boot;
         message.header.kind = RouteType::Unicast;
-        message.header.scope = if route.on_link { RouteScope::Link } else { RouteScope::Universe };
+        message.header.scope = match route.scope {
+            Scope::Universe => RouteScope::Universe,
+            Scope::Link => RouteScope::Link,
+            Scope::Host => RouteScope::Host,
+        };
         let flags = NLM_F_CREATE | if exclusive { NLM_F_EXCL } else { 0 };
         Self::new(
             RouteNetlinkMessage::NewRoute(message),
@@ -113,7 +129,11 @@ fn to_route(message: RouteNetlinkMessage) -> Option<Route> {
         gateway: None,
         source: None,
         index: 0,
-        on_link: header.scope == RouteScope::Link,
+        scope: match header.scope {
+            RouteScope::Link => Scope::Link,
+            RouteScope::Host => Scope::Host,
+            _ => Scope::Universe,
+        },
         advertised: header.protocol == RouteProtocol::Ra,
     };
     for attribute in &message.attributes {

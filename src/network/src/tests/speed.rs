@@ -1,0 +1,64 @@
+//! What an attachment costs, beside executing the reference. Run by hand:
+//! `cargo test --release -p orlop-network speed -- --ignored --nocapture`.
+
+#![expect(clippy::print_stdout, reason = "a measurement is printed")]
+
+use super::harness::{list, on_host, reference_installed, request};
+use crate::engine::Engine;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+fn row(name: &str, times: &mut [Duration]) {
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
+    println!(
+        "{name:40} min {:7.2}  p50 {:7.2}  p90 {:7.2}  p99 {:7.2} ms",
+        at(0),
+        at(50),
+        at(90),
+        at(99)
+    );
+}
+
+fn measure(name: &str, rounds: usize, masquerade: bool, executed: bool) {
+    on_host(|host| {
+        let ipam = json!({"type": "host-local", "dataDir": host.data_dir(), "ranges": [[{"subnet": "10.95.0.0/16"}]]});
+        let plugin = json!({"type": "bridge", "bridge": "cni-sp0", "isDefaultGateway": true, "ipMasq": masquerade, "ipam": ipam});
+        let list = list(&json!({"cniVersion": "1.0.0", "name": "speed", "plugins": [plugin]}));
+        let engine: Engine = if executed { host.reference() } else { host.ours() };
+        let pool = host.pool(8);
+        let (mut attach, mut detach, mut take, mut release) = (vec![], vec![], vec![], vec![]);
+        for round in 0..rounds {
+            let begin = Instant::now();
+            let set = pool.take().map_or_else(|| pool.make().unwrap(), |set| set);
+            take.push(begin.elapsed());
+            let id = format!("pod-{round}");
+            let begin = Instant::now();
+            engine.attach(&list, &request(&id, &set)).unwrap();
+            attach.push(begin.elapsed());
+            let begin = Instant::now();
+            engine.detach(Some("speed"), &id, Some(&set.net), true).unwrap();
+            detach.push(begin.elapsed());
+            let begin = Instant::now();
+            pool.release(&set.slot).unwrap();
+            release.push(begin.elapsed());
+        }
+        row(&format!("{name}: namespaces"), &mut take);
+        row(&format!("{name}: ADD"), &mut attach);
+        row(&format!("{name}: DEL"), &mut detach);
+        row(&format!("{name}: release"), &mut release);
+    });
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_bridge() {
+    measure("in process", 200, false, false);
+    if reference_installed() {
+        measure("Debian's, executed", 40, false, true);
+    }
+    measure("in process, ipMasq", 200, true, false);
+    if reference_installed() {
+        measure("Debian's, executed, ipMasq", 40, true, true);
+    }
+}

@@ -1,9 +1,17 @@
 //! The daemon's end of a connection to a shim.
 
 use crate::TaskError;
-use crate::protocol::{Mount, shim::CreateOptions, stats::Metrics};
-use orlop_model::ExitStatus;
-use std::path::{Path, PathBuf};
+use crate::connection::{CallError, Connection};
+use crate::names::{SHIM, TASK_V3, URL_CREATE_OPTIONS, URL_PROCESS, URL_RESOURCES};
+use crate::protocol::shim::{CreateOptions, DetailsRequest, ReopenLogRequest};
+use crate::protocol::{Mount, stats::Metrics, task as rpc};
+use crate::ttrpc::Code;
+use orlop_model::{ExitStatus, Timestamp};
+use prost::Message;
+use prost_types::Any;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 
 pub use crate::protocol::Status;
 
@@ -61,113 +69,229 @@ pub type Details = crate::protocol::shim::DetailsResponse;
 /// requests may be in flight; a dropped future cancels nothing in the shim but is otherwise safe.
 /// In every call `exec_id` is empty for the container's own process 1.
 #[derive(Debug, Clone)]
-pub struct Client {}
+pub struct Client {
+    id: Arc<str>,
+    connection: Arc<Connection>,
+}
 
 impl Client {
-    /// Connects to a shim's socket.
-    pub async fn connect(_id: &str, _address: &Path) -> Result<Self, TaskError> {
-        todo!()
+    /// Connects to the socket of the shim of container `id`. Fails at once when nobody listens.
+    pub async fn connect(id: &str, address: &Path) -> Result<Self, TaskError> {
+        let unreachable = |source| TaskError::Unreachable {
+            id: id.to_owned(),
+            address: address.to_owned(),
+            source,
+        };
+        let socket = crate::socket::connect(address).await.map_err(unreachable)?;
+        Ok(Self { id: id.into(), connection: Arc::new(Connection::new(socket, address)) })
+    }
+
+    /// The container.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The socket that this client is connected to.
+    pub fn address(&self) -> &Path {
+        self.connection.address()
     }
 
     /// Resolves when the connection has ended: the shim is dead or has shut down.
     pub async fn closed(&self) {
-        todo!()
+        self.connection.closed().await;
+    }
+
+    async fn call<M: Message + Default>(
+        &self,
+        service: &str,
+        method: &str,
+        request: &impl Message,
+    ) -> Result<M, TaskError> {
+        let answer = self.connection.call(service, method, request.encode_to_vec()).await;
+        let response = answer.map_err(|error| match error {
+            CallError::Closed => TaskError::Gone { id: self.id.to_string() },
+            CallError::TooLong(message) => {
+                TaskError::Refused { code: Code::ResourceExhausted, message }
+            }
+        })?;
+        match response.status {
+            Some(status) if status.code != 0 => Err(TaskError::Refused {
+                code: Code::from_number(status.code),
+                message: status.message,
+            }),
+            _ => M::decode(response.payload.as_slice()).map_err(|error| TaskError::Malformed {
+                id: self.id.to_string(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    async fn task<M: Message + Default>(
+        &self,
+        method: &str,
+        request: &impl Message,
+    ) -> Result<M, TaskError> {
+        self.call(TASK_V3, method, request).await
     }
 
     /// Makes the container up to the point where its workload waits for `start`. Its pid.
-    pub async fn create(&self, _bundle: &Path, _request: CreateRequest) -> Result<u32, TaskError> {
-        todo!()
+    pub async fn create(&self, bundle: &Path, request: CreateRequest) -> Result<u32, TaskError> {
+        let options =
+            Any { type_url: URL_CREATE_OPTIONS.to_owned(), value: request.options.encode_to_vec() };
+        let request = rpc::CreateTaskRequest {
+            id: self.id.to_string(),
+            bundle: bundle.to_string_lossy().into_owned(),
+            rootfs: request.rootfs,
+            terminal: request.terminal,
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            checkpoint: String::new(),
+            parent_checkpoint: String::new(),
+            options: Some(options),
+        };
+        let answer: rpc::CreateTaskResponse = self.task("Create", &request).await?;
+        Ok(answer.pid)
     }
 
     /// Lets the process go. An exec error (absent, not executable, …) is the answer's error. Its pid.
-    pub async fn start(&self, _exec_id: &str) -> Result<u32, TaskError> {
-        todo!()
+    pub async fn start(&self, exec_id: &str) -> Result<u32, TaskError> {
+        let request = rpc::StartRequest { id: self.id.to_string(), exec_id: exec_id.to_owned() };
+        let answer: rpc::StartResponse = self.task("Start", &request).await?;
+        Ok(answer.pid)
     }
 
     /// Waits for the end of a process; at once when it has ended already.
-    pub async fn wait(&self, _exec_id: &str) -> Result<ExitStatus, TaskError> {
-        todo!()
+    pub async fn wait(&self, exec_id: &str) -> Result<ExitStatus, TaskError> {
+        let request = rpc::WaitRequest { id: self.id.to_string(), exec_id: exec_id.to_owned() };
+        let answer: rpc::WaitResponse = self.task("Wait", &request).await?;
+        Ok(exit_status(answer.exit_status, answer.exited_at))
     }
 
     /// How a process stands.
-    pub async fn state(&self, _exec_id: &str) -> Result<State, TaskError> {
-        todo!()
+    pub async fn state(&self, exec_id: &str) -> Result<State, TaskError> {
+        let request = rpc::StateRequest { id: self.id.to_string(), exec_id: exec_id.to_owned() };
+        let answer: rpc::StateResponse = self.task("State", &request).await?;
+        let status = answer.status();
+        let exit =
+            (status == Status::Stopped).then(|| exit_status(answer.exit_status, answer.exited_at));
+        Ok(State { status, pid: answer.pid, exit, terminal: answer.terminal })
     }
 
     /// Sends a signal to a process, or to `all` of the container. Ok when the process has ended.
-    pub async fn kill(&self, _exec_id: &str, _signal: u32, _all: bool) -> Result<(), TaskError> {
-        todo!()
+    pub async fn kill(&self, exec_id: &str, signal: u32, all: bool) -> Result<(), TaskError> {
+        let request =
+            rpc::KillRequest { id: self.id.to_string(), exec_id: exec_id.to_owned(), signal, all };
+        match self.task("Kill", &request).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other,
+        }
     }
 
     /// Adds a process; `start` lets it go.
-    pub async fn exec(&self, _request: ExecRequest) -> Result<(), TaskError> {
-        todo!()
+    pub async fn exec(&self, request: ExecRequest) -> Result<(), TaskError> {
+        let request = rpc::ExecProcessRequest {
+            id: self.id.to_string(),
+            exec_id: request.exec_id,
+            terminal: request.terminal,
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            spec: Some(Any { type_url: URL_PROCESS.to_owned(), value: request.process }),
+        };
+        self.task("Exec", &request).await
     }
 
     /// Forgets a process that has ended or was never started. For the container itself: kills what
     /// is left in its cgroup and removes the cgroup.
-    pub async fn delete(&self, _exec_id: &str) -> Result<ExitStatus, TaskError> {
-        todo!()
+    pub async fn delete(&self, exec_id: &str) -> Result<ExitStatus, TaskError> {
+        let request = rpc::DeleteRequest { id: self.id.to_string(), exec_id: exec_id.to_owned() };
+        let answer: rpc::DeleteResponse = self.task("Delete", &request).await?;
+        Ok(exit_status(answer.exit_status, answer.exited_at))
     }
 
     /// Process ids in the container's cgroup.
     pub async fn pids(&self) -> Result<Vec<u32>, TaskError> {
-        todo!()
+        let request = rpc::PidsRequest { id: self.id.to_string() };
+        let answer: rpc::PidsResponse = self.task("Pids", &request).await?;
+        Ok(answer.processes.into_iter().map(|process| process.pid).collect())
     }
 
     /// cpu, memory and pids as the cgroup counts them.
     pub async fn stats(&self) -> Result<Metrics, TaskError> {
-        todo!()
+        let request = rpc::StatsRequest { id: self.id.to_string() };
+        let answer: rpc::StatsResponse = self.task("Stats", &request).await?;
+        let malformed = |reason: String| TaskError::Malformed { id: self.id.to_string(), reason };
+        let stats = answer.stats.ok_or_else(|| malformed("no stats".to_owned()))?;
+        Metrics::decode(stats.value.as_slice()).map_err(|error| malformed(error.to_string()))
     }
 
     /// Sets new limits: OCI Linux resources in JSON.
-    pub async fn update(&self, _resources: Vec<u8>) -> Result<(), TaskError> {
-        todo!()
+    pub async fn update(&self, resources: Vec<u8>) -> Result<(), TaskError> {
+        let resources = Any { type_url: URL_RESOURCES.to_owned(), value: resources };
+        let id = self.id.to_string();
+        let request =
+            rpc::UpdateTaskRequest { id, resources: Some(resources), annotations: HashMap::new() };
+        self.task("Update", &request).await
     }
 
     /// Sets the size of a terminal, in characters.
     pub async fn resize_pty(
         &self,
-        _exec_id: &str,
-        _width: u32,
-        _height: u32,
+        exec_id: &str,
+        width: u32,
+        height: u32,
     ) -> Result<(), TaskError> {
-        todo!()
+        let (id, exec_id) = (self.id.to_string(), exec_id.to_owned());
+        self.task("ResizePty", &rpc::ResizePtyRequest { id, exec_id, width, height }).await
     }
 
     /// Closes the process's standard input once what is in the FIFO has been passed on.
-    pub async fn close_stdin(&self, _exec_id: &str) -> Result<(), TaskError> {
-        todo!()
+    pub async fn close_stdin(&self, exec_id: &str) -> Result<(), TaskError> {
+        let (id, exec_id) = (self.id.to_string(), exec_id.to_owned());
+        self.task("CloseIO", &rpc::CloseIoRequest { id, exec_id, stdin: true }).await
     }
 
     /// Freezes every process of the container.
     pub async fn pause(&self) -> Result<(), TaskError> {
-        todo!()
+        self.task("Pause", &rpc::PauseRequest { id: self.id.to_string() }).await
     }
 
     /// Undoes `pause`.
     pub async fn resume(&self) -> Result<(), TaskError> {
-        todo!()
+        self.task("Resume", &rpc::ResumeRequest { id: self.id.to_string() }).await
+    }
+
+    /// The process ids of the shim and of process 1, which is 0 before there is one.
+    pub async fn pids_of_shim(&self) -> Result<(u32, u32), TaskError> {
+        let answer: rpc::ConnectResponse =
+            self.task("Connect", &rpc::ConnectRequest { id: self.id.to_string() }).await?;
+        Ok((answer.shim_pid, answer.task_pid))
     }
 
     /// Opens the log anew at its path; `FailedPrecondition` unless the container runs.
     pub async fn reopen_log(&self) -> Result<(), TaskError> {
-        todo!()
+        self.call(SHIM, "ReopenLog", &ReopenLogRequest { id: self.id.to_string() }).await
     }
 
     /// OOM kills, dropped log bytes, times.
     pub async fn details(&self) -> Result<Details, TaskError> {
-        todo!()
+        self.call(SHIM, "Details", &DetailsRequest { id: self.id.to_string() }).await
     }
 
-    /// Ends the shim if it has no container any more, or in any case with `now`. The answer may be
-    /// lost to the end of the connection, which counts as success.
-    pub async fn shutdown(&self, _now: bool) -> Result<(), TaskError> {
-        todo!()
+    /// Ends the shim if it has no container any more, or in any case with `now`, which ends the
+    /// container too. The answer may be lost to the end of the connection, which counts as success.
+    pub async fn shutdown(&self, now: bool) -> Result<(), TaskError> {
+        match self.task("Shutdown", &rpc::ShutdownRequest { id: self.id.to_string(), now }).await {
+            Err(TaskError::Gone { .. }) => Ok(()),
+            other => other,
+        }
     }
+}
 
-    /// The socket that this client is connected to.
-    pub fn address(&self) -> &PathBuf {
-        todo!()
-    }
+fn exit_status(code: u32, at: Option<prost_types::Timestamp>) -> ExitStatus {
+    let at = at.map_or(0, |at| {
+        at.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(at.nanos))
+    });
+    ExitStatus { code, at: Timestamp(at) }
 }

@@ -1,12 +1,28 @@
 //! Starting a shim, and finding a running one again.
 
-use crate::{Client, TaskError};
+use crate::{Bundle, Client, TaskError, socket};
+use orlop_sys::process::{Child, Command, Pidfd, Program, sealed_copy};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Starts shims, all from one sealed copy of the shim's binary in memory: no image, container or
 /// package upgrade can change what runs, and all shims share its pages.
+#[derive(Debug, Clone)]
+pub struct Launcher(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Launcher {}
+struct Inner {
+    program: OwnedFd,
+    sockets: PathBuf,
+    /// Makes names of sockets differ between containers whose ids begin alike.
+    count: AtomicU64,
+}
 
 /// A shim that runs, and the connection to it.
 #[derive(Debug, Clone)]
@@ -21,21 +37,108 @@ pub struct Shim {
 
 impl Launcher {
     /// Copies the shim's binary into a sealed memory file, and makes `<run_dir>/s` (0700) for the sockets.
-    pub fn new(_shim_path: &Path, _run_dir: &Path) -> Result<Self, TaskError> {
-        todo!()
+    pub fn new(shim_path: &Path, run_dir: &Path) -> Result<Self, TaskError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| TaskError::Bundle { path, source }
+        };
+        let program = sealed_copy(shim_path).map_err(io::Error::from).map_err(failed(shim_path))?;
+        let sockets = run_dir.join("s");
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&sockets)
+            .map_err(failed(&sockets))?;
+        Ok(Self(Arc::new(Inner { program, sockets, count: AtomicU64::new(0) })))
     }
 
     /// Starts the shim of container `id`; `bundle` exists and holds `config.json`. Returns as soon
     /// as the process is there: the socket listens already, so the first request simply waits in it.
-    pub async fn launch(&self, _id: &str, _bundle: &Path) -> Result<Shim, TaskError> {
-        todo!()
+    pub async fn launch(&self, id: &str, bundle: &Path) -> Result<Shim, TaskError> {
+        let (inner, owned_id, owned_bundle) =
+            (Arc::clone(&self.0), id.to_owned(), bundle.to_owned());
+        let spawned =
+            tokio::task::spawn_blocking(move || inner.spawn(&owned_id, &owned_bundle)).await;
+        let (child, address) = spawned.map_err(|error| launch_error(id, error))??;
+        let pid = child.pid.unsigned_abs();
+        reap_later(child.pidfd);
+        let client = Client::connect(id, &address).await?;
+        Ok(Shim { client, pid, address })
     }
+}
+
+impl Inner {
+    /// Binds the socket, records it, and executes the shim with it.
+    fn spawn(&self, id: &str, bundle: &Path) -> Result<(Child, PathBuf), TaskError> {
+        let address = self.free_address(id);
+        let bundle_error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| TaskError::Bundle { path, source }
+        };
+        let listener = socket::listen(&address).map_err(bundle_error(&address))?;
+        let file = Bundle::new(bundle).address_file();
+        let text = format!("unix://{}", address.display());
+        let mut command = Command::new(Program::Fd(self.program.as_fd()));
+        command
+            .args(["orlop-shim", "-namespace", "orlop", "-id", id, "-bundle"])
+            .arg(bundle)
+            .arg("serve");
+        command.fd(3, listener.as_fd()).new_session().current_dir(bundle);
+        let spawned = std::fs::write(&file, text)
+            .map_err(bundle_error(&file))
+            .and_then(|()| command.spawn().map_err(|error| launch_error(id, error)));
+        match spawned {
+            Ok(child) => Ok((child, address)),
+            Err(error) => {
+                // Nobody will ever answer there.
+                let _ = std::fs::remove_file(&address);
+                Err(error)
+            }
+        }
+    }
+
+    /// A short path that nothing has.
+    fn free_address(&self, id: &str) -> PathBuf {
+        let short: String = id.chars().take(16).collect();
+        loop {
+            let count = self.count.fetch_add(1, Ordering::Relaxed);
+            let name = if count == 0 { short.clone() } else { format!("{short}.{count:x}") };
+            let path = self.sockets.join(name);
+            if path.symlink_metadata().is_err() {
+                return path;
+            }
+        }
+    }
+}
+
+fn launch_error(id: &str, reason: impl std::fmt::Display) -> TaskError {
+    TaskError::Launch { id: id.to_owned(), reason: reason.to_string() }
+}
+
+/// Reaps our child when it ends. A shim that outlives us is reaped by init.
+fn reap_later(pidfd: Pidfd) {
+    tokio::spawn(async move {
+        let Ok(pidfd) = AsyncFd::register_with_interest(pidfd, Interest::READABLE) else { return };
+        if pidfd.readable().await.is_ok() {
+            // The status says nothing: the container's is in its bundle.
+            let _ = pidfd.get_ref().try_wait();
+        }
+    });
 }
 
 impl Shim {
     /// Connects to the shim that an earlier daemon left running, by what the bundle says.
-    /// [`TaskError::is_gone`] tells that there is none: then `Bundle::exit` may still know the end.
-    pub async fn connect(_bundle: &Path) -> Result<Self, TaskError> {
-        todo!()
+    /// [`TaskError::is_gone`] tells that there is none: then [`Bundle::exit_record`] may still know the end.
+    pub async fn connect(bundle: &Path) -> Result<Self, TaskError> {
+        let bundle = Bundle::new(bundle);
+        let address = bundle.address().map_err(|error| match error {
+            TaskError::Bundle { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                TaskError::Unreachable { id: bundle.id(), address: path, source }
+            }
+            other => other,
+        })?;
+        let client = Client::connect(&bundle.id(), &address).await?;
+        let (pid, _) = client.pids_of_shim().await?;
+        Ok(Self { client, pid, address })
     }
 }

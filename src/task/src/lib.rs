@@ -10,10 +10,12 @@
 
 mod bundle;
 mod client;
+mod connection;
 mod error;
 mod exec;
 mod launch;
 pub mod names;
+mod socket;
 pub mod ttrpc;
 
 pub use bundle::{Bundle, ExitRecord, ShimRecord};

@@ -118,10 +118,13 @@ fn launch_error(id: &str, reason: impl std::fmt::Display) -> TaskError {
 /// Reaps our child when it ends. A shim that outlives us is reaped by init.
 fn reap_later(pidfd: Pidfd) {
     tokio::spawn(async move {
-        let Ok(pidfd) = AsyncFd::register_with_interest(pidfd, Interest::READABLE) else { return };
-        if pidfd.readable().await.is_ok() {
+        let Ok(watched) = pidfd.as_fd().try_clone_to_owned() else { return };
+        let Ok(watched) = AsyncFd::register_with_interest(watched, Interest::READABLE) else {
+            return;
+        };
+        if watched.readable().await.is_ok() {
             // The status says nothing: the container's is in its bundle.
-            let _ = pidfd.get_ref().try_wait();
+            let _ = pidfd.try_wait();
         }
     });
 }

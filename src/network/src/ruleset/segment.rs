@@ -18,6 +18,8 @@ pub(crate) enum Segment {
     HairpinAll,
     /// To a pod on a bridge, whose neighbours on other bridges are kept out.
     Bridge(String),
+    /// To a pod that no other such pod may reach.
+    Isolated,
 }
 
 fn prefix(which: AddressOf, network: IpNet) -> Vec<Expr> {
@@ -52,14 +54,15 @@ impl Segment {
             Self::Masquerade(network) => of_network("masquerade", network),
             Self::Hairpin(network) => of_network("hairpin", network),
             Self::HairpinAll => "hairpin-all".to_owned(),
+            Self::Isolated => "to-isolated".to_owned(),
             Self::Bridge(name) => {
                 let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
                 // Two odd names that become equal here would share a chain; hence the bytes.
                 if name.chars().all(plain) {
-                    format!("to-{name}")
+                    format!("to-bridge-{name}")
                 } else {
                     let bytes: Vec<_> = name.bytes().map(|byte| format!("{byte:02x}")).collect();
-                    format!("to_{}", bytes.concat())
+                    format!("to-bridge_{}", bytes.concat())
                 }
             }
         }
@@ -95,6 +98,14 @@ impl Segment {
                     with(rule, Expr::Verdict(Verdict::Drop))
                 })
                 .collect(),
+            Self::Isolated => [false, true]
+                .into_iter()
+                .map(|ipv6| {
+                    let mut rule = match_family(ipv6).to_vec();
+                    rule.extend(super::isolation::from_isolated(ipv6));
+                    with(rule, Expr::Verdict(Verdict::Drop))
+                })
+                .collect(),
         }
     }
 }
@@ -110,8 +121,8 @@ mod tests {
             (Segment::Masquerade(net("10.88.3.4/16")), "masquerade-10.88.0.0/16"),
             (Segment::Hairpin(net("fd00:10::7/64")), "hairpin-fd00_10__/64"),
             (Segment::HairpinAll, "hairpin-all"),
-            (Segment::Bridge("cni0".into()), "to-cni0"),
-            (Segment::Bridge("a b".into()), "to_612062"),
+            (Segment::Bridge("cni0".into()), "to-bridge-cni0"),
+            (Segment::Bridge("a b".into()), "to-bridge_612062"),
         ] {
             assert_eq!(segment.name(), name);
         }

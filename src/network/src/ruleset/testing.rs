@@ -206,31 +206,44 @@ pub(crate) fn in_world(test: impl FnOnce(&mut World) + Send) {
 }
 
 impl World {
+    /// A second bridge, `cni1`, with 10.89.0.1/16 and fd00:89::1/64.
+    pub(crate) fn second_bridge(&self) {
+        let batch = "link add cni1 type bridge\naddr add 10.89.0.1/16 dev cni1\n\
+             addr add fd00:89::1/64 dev cni1 nodad\nlink set cni1 up\n";
+        tool("ip", &["-batch", "-"], batch);
+    }
+
     /// A new pod on `cni0`: 10.88.0.2 and fd00:88::2, then 3 and so on.
     pub(crate) fn pod(&mut self) -> Pod {
+        self.pod_on(0)
+    }
+
+    /// A new pod on `cni0` or `cni1`.
+    pub(crate) fn pod_on(&mut self, bridge: usize) -> Pod {
         self.pods += 1;
+        let net = 88 + bridge;
         let number = self.pods + 1;
         let place = Place::new();
         let batch = format!(
-            "link add veth{number} master cni0 type veth peer name eth0 netns {}\nlink set veth{number} type bridge_slave hairpin on\nlink set veth{number} up\n",
+            "link add veth{number} master cni{bridge} type veth peer name eth0 netns {}\nlink set veth{number} type bridge_slave hairpin on\nlink set veth{number} up\n",
             place.path()
         );
         tool("ip", &["-batch", "-"], &batch);
         place.run(|| {
             let batch = format!(
-                "addr add 10.88.0.{number}/16 dev eth0\naddr add fd00:88::{number:x}/64 dev eth0 nodad\n\
-                 link set eth0 up\nroute add default via 10.88.0.1\nroute add default via fd00:88::1\n"
+                "addr add 10.{net}.0.{number}/16 dev eth0\naddr add fd00:{net}::{number:x}/64 dev eth0 nodad\n\
+                 link set eth0 up\nroute add default via 10.{net}.0.1\nroute add default via fd00:{net}::1\n"
             );
             tool("ip", &["-batch", "-"], &batch)
         });
         let result = json!({
             "interfaces": [
-                {"name": "cni0"}, {"name": format!("veth{number}")},
+                {"name": format!("cni{bridge}")}, {"name": format!("veth{number}")},
                 {"name": "eth0", "sandbox": place.path()},
             ],
             "ips": [
-                {"interface": 2, "address": format!("10.88.0.{number}/16"), "gateway": "10.88.0.1"},
-                {"interface": 2, "address": format!("fd00:88::{number:x}/64"), "gateway": "fd00:88::1"},
+                {"interface": 2, "address": format!("10.{net}.0.{number}/16"), "gateway": format!("10.{net}.0.1")},
+                {"interface": 2, "address": format!("fd00:{net}::{number:x}/64"), "gateway": format!("fd00:{net}::1")},
             ],
         });
         let result = serde_json::from_value(result).unwrap();

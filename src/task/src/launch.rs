@@ -116,10 +116,14 @@ fn launch_error(id: &str, reason: impl std::fmt::Display) -> TaskError {
 }
 
 /// Reaps our child when it ends. A shim that outlives us is reaped by init.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; an OwnedFd stays open as long as AsyncFd holds it"
+)]
 fn reap_later(pidfd: Pidfd) {
     tokio::spawn(async move {
         let Ok(watched) = pidfd.as_fd().try_clone_to_owned() else { return };
-        let Ok(watched) = AsyncFd::register_with_interest(watched, Interest::READABLE) else {
+        let Ok(watched) = AsyncFd::with_interest(watched, Interest::READABLE) else {
             return;
         };
         if watched.readable().await.is_ok() {

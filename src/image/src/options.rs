@@ -1,6 +1,6 @@
 //! How a store is opened.
 
-use crate::unpack::Limits;
+use crate::unpack::{InflateLimits, Limits};
 use orlop_model::Platform;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +18,8 @@ pub struct Options {
     pub concurrent_layers: usize,
     /// Bounds of one unpacked layer.
     pub limits: Limits,
+    /// Bounds of inflating one.
+    pub inflate: InflateLimits,
     /// Names of images that garbage collection of the kubelet must skip, exact or ending in `*`.
     pub pinned: Vec<String>,
 }
@@ -52,6 +54,7 @@ impl Default for Options {
             concurrent_layers: std::thread::available_parallelism()
                 .map_or(4, |n| n.get().clamp(4, 16)),
             limits: Limits::default(),
+            inflate: InflateLimits::default(),
             pinned: Vec::new(),
         }
     }

@@ -3,13 +3,14 @@
 use crate::disk::{crash_point, io_error, remove_tree};
 use crate::inner::Inner;
 use crate::state::Lease;
+use crate::unpack::copy_attributes;
 use crate::{Rootfs, StoreError};
 use orlop_model::Digest;
 use orlop_store::Durability;
-use rustix::fs::{Gid, Mode, Uid};
-use std::collections::HashSet;
+use rustix::fs::Mode;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 impl Inner {
@@ -43,11 +44,12 @@ impl Inner {
     /// has ended anyway.
     fn make_writable(&self, key: &str, lease: &Lease) -> Result<(), StoreError> {
         let dir = self.layout.writable(key);
-        let top = lease.snapshots.last().map(|name| self.layout.layer(name));
+        let (_, root) = self.state().stack(&lease.snapshots);
+        let root = root.map(|name| self.layout.layer(&name));
         remove_tree(&dir).map_err(io_error("remove", &dir))?;
         self.leases.put(key, lease, Durability::Process)?;
         crash_point("lease-written");
-        make_dirs(&dir, top.as_deref()).map_err(io_error("make the writable layer", &dir))
+        make_dirs(&dir, root.as_deref()).map_err(io_error("make the writable layer", &dir))
     }
 
     pub(crate) fn rootfs(&self, key: &str) -> Option<Rootfs> {
@@ -57,11 +59,8 @@ impl Inner {
 
     fn describe(&self, key: &str, lease: &Lease) -> Rootfs {
         let dir = self.layout.writable(key);
-        // A layer may occur twice in an image; overlayfs takes a directory only once. What the
-        // upper one holds hides all of the lower one, so that only the upper one matters.
-        let mut seen = HashSet::new();
-        let names = lease.snapshots.iter().rev().filter(|name| seen.insert(*name));
-        let mut lower: Vec<_> = names.map(|name| self.layout.layer(name)).collect();
+        let (stack, _) = self.state().stack(&lease.snapshots);
+        let mut lower: Vec<_> = stack.iter().map(|name| self.layout.layer(name)).collect();
         if lower.is_empty() {
             // An image without layers: overlayfs wants one directory all the same.
             lower.push(self.layout.empty());
@@ -85,21 +84,18 @@ impl Inner {
 }
 
 /// `upper` becomes the root directory of the container, so that it must look like the image's.
-fn make_dirs(dir: &Path, top: Option<&Path>) -> io::Result<()> {
+fn make_dirs(dir: &Path, root: Option<&Path>) -> io::Result<()> {
     let make = |path: &Path, mode| std::fs::DirBuilder::new().mode(mode).create(path);
     make(dir, 0o700)?;
-    let upper = dir.join("upper");
-    make(&upper, 0o755)?;
     make(&dir.join("work"), 0o700)?;
-    let (mode, uid, gid) = match top {
-        Some(top) => {
-            let root = std::fs::metadata(top)?;
-            (root.mode() & 0o7777, root.uid(), root.gid())
-        }
-        None => (0o755, 0, 0),
-    };
-    rustix::fs::chown(&upper, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-    Ok(rustix::fs::chmod(&upper, Mode::from_raw_mode(mode))?)
+    make(&dir.join("upper"), 0o755)?;
+    let upper = orlop_sys::fs::open_dir(dir.join("upper"))?;
+    // Whatever the umask says.
+    rustix::fs::fchmod(&upper, Mode::from_raw_mode(0o755))?;
+    match root {
+        Some(root) => copy_attributes(orlop_sys::fs::open_dir(root)?.as_fd(), upper.as_fd()),
+        None => Ok(()),
+    }
 }
 
 fn check_key(key: &str) -> Result<(), StoreError> {

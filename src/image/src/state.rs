@@ -117,6 +117,28 @@ impl State {
         }
     }
 
+    /// What overlayfs is to stack of an image's layers (lowest first), top first, and the topmost
+    /// that says what the root directory looks like.
+    pub(crate) fn stack(&self, snapshots: &[Digest]) -> (Vec<Digest>, Option<Digest>) {
+        let (mut stack, mut root) = (Vec::new(), None);
+        for name in snapshots.iter().rev() {
+            // A layer may occur twice; overlayfs takes a directory only once. What the upper one
+            // holds hides all of the lower one.
+            if stack.contains(name) {
+                continue;
+            }
+            stack.push(name.clone());
+            let meta = self.layers.get(name);
+            if root.is_none() && meta.is_some_and(|meta| meta.root_described) {
+                root = Some(name.clone());
+            }
+            if meta.is_some_and(|meta| meta.opaque_root) {
+                break;
+            }
+        }
+        (stack, root)
+    }
+
     pub(crate) fn hold(&mut self, digests: &[Digest]) {
         for digest in digests {
             *self.held.entry(digest.clone()).or_default() += 1;
@@ -205,7 +227,16 @@ mod tests {
     }
 
     fn meta(byte: &str, adopted: u64) -> LayerMeta {
-        LayerMeta { version: 1, diff_id: digest(byte), entries: 1, bytes: 10, inodes: 1, adopted }
+        LayerMeta {
+            version: 1,
+            diff_id: digest(byte),
+            entries: 1,
+            bytes: 10,
+            inodes: 1,
+            adopted,
+            root_described: false,
+            opaque_root: false,
+        }
     }
 
     fn known(state: &State, id: &str, tags: &[&str], layers: &[&str]) -> Known {
@@ -278,6 +309,17 @@ mod tests {
         assert_eq!(state.take_garbage().layers, vec![digest("11")]);
         state.leases.clear();
         assert_eq!(state.take_garbage().layers, vec![digest("22")]);
+    }
+
+    #[test]
+    fn stacks() {
+        let mut state = sample();
+        state.layers.get_mut(&digest("22")).unwrap().root_described = true;
+        let all = |names: &[&str]| names.iter().map(|name| digest(name)).collect::<Vec<_>>();
+        let order = all(&["11", "22", "33", "11"]);
+        assert_eq!(state.stack(&order), (all(&["11", "33", "22"]), Some(digest("22"))));
+        state.layers.get_mut(&digest("33")).unwrap().opaque_root = true;
+        assert_eq!(state.stack(&order), (all(&["11", "33"]), None));
     }
 
     #[test]

@@ -5,7 +5,6 @@ use crate::disk::io_error;
 use crate::inner::Inner;
 use orlop_model::Digest;
 use rustix::fs::{FileType, Mode, OFlags};
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -58,9 +57,10 @@ impl Inner {
             }
             let known = state.images.get(id);
             let known = known.ok_or_else(|| StoreError::NotFound { image: id.to_string() })?;
-            let mut seen = HashSet::new();
-            let names = known.record.layers.iter().rev().map(|layer| &layer.snapshot);
-            names.filter(|name| seen.insert(*name)).map(|name| self.layout.layer(name)).collect()
+            let snapshots: Vec<Digest> =
+                known.record.layers.iter().map(|layer| layer.snapshot.clone()).collect();
+            let (stack, _) = state.stack(&snapshots);
+            stack.iter().map(|name| self.layout.layer(name)).collect()
         };
         let database =
             read(lower).map_err(io_error("read users and groups in", &self.layout.root))?;

@@ -41,6 +41,10 @@ pub(crate) struct LayerMeta {
     /// Directories whose attributes were taken from the layers below: where there are any, the
     /// directory is only good above these layers, and is named by the chain instead of the layer.
     pub(crate) adopted: u64,
+    /// Whether the archive describes its root, and with it the root of a container.
+    pub(crate) root_described: bool,
+    /// Whether it hides all layers below; overlayfs has to be told by leaving those out.
+    pub(crate) opaque_root: bool,
 }
 
 impl LayerMeta {

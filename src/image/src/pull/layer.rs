@@ -190,7 +190,13 @@ fn unpack(
         }
         None => (Input::Kept(File::open(inner.layout.blob(blob)).map_err(fail)?), None),
     };
-    let unpacked = pipeline::run(input, blob, &wanted.diff_id, dest.as_fd(), &inner.options.limits);
+    let job = pipeline::Job {
+        blob,
+        diff_id: &wanted.diff_id,
+        limits: &inner.options.limits,
+        inflate: &inner.options.inflate,
+    };
+    let unpacked = pipeline::run(input, &job, dest.as_fd());
     match unpacked {
         Ok(unpacked) => Ok(Unfinished { temp, unpacked, blob: incoming }),
         Err(failure) => {
@@ -207,8 +213,8 @@ fn stopped(inner: &Inner, wanted: &Wanted, failure: Failure) -> Stopped {
         Failure::Aborted => return Stopped::Aborted,
         Failure::Digest(actual) => Kind::DigestMismatch { object: "layer", expected: blob, actual },
         Failure::Io(error) => super::store_failure(inner, "write a layer", &error),
-        Failure::Inflate(error) => {
-            Kind::Layer { blob, message: format!("its compression is damaged: {error}") }
+        Failure::Unpack(UnpackError::Read(error)) => {
+            Kind::Layer { blob, message: error.to_string() }
         }
         Failure::DiffId(actual) => {
             Kind::DiffIdMismatch { blob, expected: wanted.diff_id.clone(), actual }
@@ -237,6 +243,8 @@ fn finish(
         bytes: unpacked.bytes,
         inodes: unpacked.inodes,
         adopted,
+        root_described: unpacked.root_described,
+        opaque_root: unpacked.opaque_root,
     };
     let durable = adopt(inner, &temp, lower, &unpacked)
         .and_then(|()| temp.seal(&meta).map_err(Problem::Disk))

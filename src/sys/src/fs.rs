@@ -197,3 +197,14 @@ pub fn umask() -> u32 {
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o777)
 }
+
+/// Begins to write the data of a file to the disk and does not wait for it.
+#[expect(unsafe_code, reason = "rustix has no sync_file_range")]
+pub fn begin_writeback(file: impl AsFd) -> io::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: takes numbers only, and `fd` is open as long as `file` is borrowed.
+    match unsafe { libc::sync_file_range(fd, 0, 0, libc::SYNC_FILE_RANGE_WRITE) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

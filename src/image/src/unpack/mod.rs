@@ -11,6 +11,10 @@ mod limits;
 mod listing;
 mod path;
 mod slab;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod writer;
 mod writers;

@@ -14,6 +14,13 @@ use super::error::UnpackError;
 use super::slab::Chunk;
 use super::writers::{Progress, SharedDir, unlink};
 
+/// Files of this size or more begin to go to the disk when they are complete, so that the sync at
+/// the end finds little left to write. For smaller ones the call costs more than it gains.
+const EARLY: u64 = 32 * 1024;
+
+/// After so many bytes a big file begins to go to the disk while it still grows.
+const EARLY_STEP: u64 = 8 << 20;
+
 /// Where something is created.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -140,10 +147,11 @@ impl<'progress> Writer<'progress> {
         let mut file = File::from(fd);
         match contents {
             Contents::Whole(chunk) => {
+                let size = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
                 if let Some(chunk) = chunk {
                     file.write_all(&chunk).map_err(|error| place.failed("write", error))?;
                 }
-                self.finish_file(&place, &attributes, &file)
+                self.finish_file(&place, &attributes, &file, size)
             }
             Contents::Follows(size) => {
                 self.begun = Some(Begun { place, attributes, file, size, end: 0 });
@@ -156,7 +164,11 @@ impl<'progress> Writer<'progress> {
         let Some(begun) = &mut self.begun else { return Ok(()) };
         let wrote = begun.file.write_all_at(chunk, offset);
         wrote.map_err(|error| begun.place.failed("write", error))?;
-        begun.end = offset + chunk.len() as u64;
+        let end = offset + chunk.len() as u64;
+        if begun.end / EARLY_STEP != end / EARLY_STEP {
+            begin_writeback(&begun.file);
+        }
+        begun.end = end;
         Ok(())
     }
 
@@ -167,7 +179,7 @@ impl<'progress> Writer<'progress> {
             let grown = rustix::fs::ftruncate(&begun.file, begun.size);
             grown.map_err(|error| begun.place.failed("set the size of", error))?;
         }
-        self.finish_file(&begun.place, &begun.attributes, &begun.file)
+        self.finish_file(&begun.place, &begun.attributes, &begun.file, begun.size)
     }
 
     /// Sets what the file did not get when it was created. Directories have no set-group-id bit
@@ -177,6 +189,7 @@ impl<'progress> Writer<'progress> {
         place: &Place,
         attributes: &Attributes,
         file: &File,
+        size: u64,
     ) -> Result<(), UnpackError> {
         let failed = |(op, error): (&'static str, Errno)| place.failed(op, error);
         let fd = file.as_fd();
@@ -190,7 +203,11 @@ impl<'progress> Writer<'progress> {
                 .map_err(|error| failed(("set the mode of", error)))?;
         }
         attributes.apply_xattrs(fd).map_err(failed)?;
-        attributes.apply_times(fd).map_err(failed)
+        attributes.apply_times(fd).map_err(failed)?;
+        if size >= EARLY {
+            begin_writeback(file);
+        }
+        Ok(())
     }
 
     fn symlink(
@@ -202,6 +219,7 @@ impl<'progress> Writer<'progress> {
         self.create(place, "create symbolic link", || {
             rustix::fs::symlinkat(target, &place.dir, place.name())
         })?;
+        self.owner_by_name(place, attributes)?;
         self.finish_by_name(place, attributes)
     }
 
@@ -216,9 +234,7 @@ impl<'progress> Writer<'progress> {
         self.create(place, "create device", || {
             rustix::fs::mknodat(&place.dir, place.name(), kind, mode, device)
         })?;
-        let (uid, gid) = attributes.owner();
-        rustix::fs::chownat(&place.dir, place.name(), uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| place.failed("set the owner of", error))?;
+        self.owner_by_name(place, attributes)?;
         // Never a link: this thread created it, and nobody else writes here.
         rustix::fs::chmodat(
             &place.dir,
@@ -230,20 +246,30 @@ impl<'progress> Writer<'progress> {
         self.finish_by_name(place, attributes)
     }
 
-    /// Owner, attributes and times of something that cannot be opened without side effects.
-    fn finish_by_name(&self, place: &Place, attributes: &Attributes) -> Result<(), UnpackError> {
-        let (uid, gid) = attributes.owner();
-        let no_follow = AtFlags::SYMLINK_NOFOLLOW;
-        if (attributes.uid, attributes.gid) != (0, 0) {
-            rustix::fs::chownat(&place.dir, place.name(), uid, gid, no_follow)
-                .map_err(|error| place.failed("set the owner of", error))?;
+    /// A new owner clears setuid and setgid: to be set before the mode.
+    fn owner_by_name(&self, place: &Place, attributes: &Attributes) -> Result<(), UnpackError> {
+        if (attributes.uid, attributes.gid) == (0, 0) {
+            return Ok(());
         }
+        let (uid, gid) = attributes.owner();
+        rustix::fs::chownat(&place.dir, place.name(), uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| place.failed("set the owner of", error))
+    }
+
+    /// Attributes and times of something that cannot be opened without side effects.
+    fn finish_by_name(&self, place: &Place, attributes: &Attributes) -> Result<(), UnpackError> {
         for (name, value) in &attributes.xattrs {
             let set = orlop_sys::fs::set_xattr_at(&place.dir, place.name(), name, value);
             ignore_unsupported(name, set)
                 .map_err(|error| place.failed("set an extended attribute of", error))?;
         }
+        let no_follow = AtFlags::SYMLINK_NOFOLLOW;
         rustix::fs::utimensat(&place.dir, place.name(), &attributes.times(), no_follow)
             .map_err(|error| place.failed("set the time of", error))
     }
+}
+
+/// Only a hint: the sync at the end is what counts, and what reports errors.
+fn begin_writeback(file: &File) {
+    let _ = orlop_sys::fs::begin_writeback(file);
 }

@@ -8,6 +8,8 @@ mod mounts;
 mod process;
 pub mod request;
 mod resources;
+#[cfg(test)]
+mod tests;
 mod user;
 
 pub use capabilities::{DEFAULT_CAPABILITIES, KNOWN_CAPABILITIES};
@@ -15,7 +17,7 @@ pub use error::SpecError;
 pub use generate::{container_spec, process_for_exec, sandbox_init_spec};
 pub use inputs::{
     CgroupLayout, DeviceKind, HostFeatures, Inputs, Namespace, Namespaces, ResolvedDevice,
-    ResolvedUser, SandboxFiles, SelinuxLabels,
+    ResolvedUser, Rlimit, SandboxFiles, SelinuxLabels,
 };
 pub use mounts::{DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS};
 pub use resources::limits;

@@ -10,6 +10,11 @@ use std::sync::Arc;
 pub struct ImageStore(Arc<Inner>);
 
 impl ImageStore {
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
     /// Opens the store, makes it where there is none, removes what an interrupted pull left and
     /// heals the index. Blocking. Fails with [`StoreError::Locked`] while another process has it.
     pub fn open(options: Options) -> Result<Self, StoreError> {

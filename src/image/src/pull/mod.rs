@@ -207,7 +207,9 @@ async fn store(
         held.extend([layer.diff_id.clone(), layer.chain.clone(), layer.descriptor.digest.clone()]);
     }
     let hold = Hold::new(inner.clone(), held);
-    let bytes = fetched.manifest.layers.iter().map(|layer| layer.size).sum();
+    // The sizes are the registry's word: their sum may be anything.
+    let sizes = fetched.manifest.layers.iter().map(|layer| layer.size);
+    let bytes = sizes.fold(0, u64::saturating_add);
     shared.tell(ProgressEvent::Resolved { image: id.clone(), layers: layers.len(), bytes });
     check_space(inner, &layers)?;
     let (snapshots, documents) = bring(inner, &fetched, &layers, shared, cancel).await?;

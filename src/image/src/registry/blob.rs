@@ -108,7 +108,7 @@ impl BlobStream {
         }
         let rest = self.source.descriptor.size - if partial { self.done } else { 0 };
         if let Some(length) = reply.content_length().filter(|length| *length > rest) {
-            let whole = length + if partial { self.done } else { 0 };
+            let whole = length.saturating_add(if partial { self.done } else { 0 });
             self.source.descriptor.check_not_over("layer", whole)?;
         }
         self.reply = Some(reply);

@@ -190,8 +190,7 @@ fn find_tls<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rust
     if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
         return Some(tls);
     }
-    let inner = cause.downcast_ref::<std::io::Error>()?.get_ref()?;
-    inner.downcast_ref::<rustls::Error>()
+    find_tls(cause.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
 fn tls_failure(error: &rustls::Error, url: &Url) -> Kind {

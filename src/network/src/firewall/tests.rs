@@ -2,7 +2,7 @@
 
 use super::Firewall;
 use crate::Plugin;
-use crate::ruleset::testing::{CLIENT4, HOST4, Pod, in_world, ruleset, tool};
+use crate::ruleset::testing::{CLIENT4, HOST4, Pod, in_world, reference, ruleset, tool};
 use serde_json::{Value, json};
 
 fn add(pod: &Pod, config: &Value) {
@@ -112,4 +112,54 @@ fn bridges_are_kept_apart() {
         del(&neighbour);
         assert_eq!(ruleset(), "");
     });
+}
+
+#[test]
+fn as_the_reference_plugin() {
+    if !std::path::Path::new("/usr/lib/cni/firewall").exists() {
+        return;
+    }
+    /// Result of ADD, and who comes through: while it lasts and after DEL.
+    fn run(theirs: bool, config: &Value) -> (Value, Vec<bool>) {
+        let mut outcome = None;
+        in_world(|world| {
+            world.second_bridge();
+            let pods = [0, 0, 1].map(|bridge| world.pod_on(bridge));
+            tool("iptables", &["-P", "FORWARD", "DROP"], "");
+            let outside = world.client.listen(7000);
+            let server = pods[0].place.listen(80);
+            let mut passes = Vec::new();
+            let mut results = Value::Null;
+            for add in [true, false] {
+                for pod in &pods {
+                    pod.call(config, &[], |call| match (theirs, add) {
+                        (true, true) => {
+                            results = reference("firewall", call, "ADD").unwrap().unwrap()
+                        }
+                        (true, false) => drop(reference("firewall", call, "DEL").unwrap()),
+                        (false, true) => {
+                            results = serde_json::to_value(Firewall.add(call).unwrap()).unwrap();
+                        }
+                        (false, false) => Firewall.del(call).unwrap(),
+                    });
+                }
+                for pod in &pods {
+                    passes.push(pod.place.reaches(&outside, "192.0.2.2:7000").is_some());
+                }
+                passes.extend(
+                    pods[1..]
+                        .iter()
+                        .map(|pod| pod.place.reaches(&server, "10.88.0.2:80").is_some()),
+                );
+            }
+            results["interfaces"][2]["sandbox"] = json!("/ns");
+            outcome = Some((results, passes));
+        });
+        outcome.unwrap()
+    }
+    for config in [json!({}), json!({"ingressPolicy": "same-bridge"})] {
+        let mut config = config;
+        config["backend"] = json!("iptables");
+        assert_eq!(run(true, &config), run(false, &config), "{config}");
+    }
 }

@@ -12,6 +12,8 @@
 //! they do between sockets.
 
 mod config;
+#[cfg(test)]
+mod differential;
 mod flows;
 mod mapping;
 #[cfg(test)]

@@ -288,3 +288,41 @@ impl Pod {
         })
     }
 }
+
+/// Calls a plugin of Debian's package in the calling thread's namespaces; its result, or the
+/// message of its error.
+pub(crate) fn reference(
+    kind: &str,
+    call: &Call<'_>,
+    command: &str,
+) -> Result<Option<Value>, String> {
+    let mut config = call.config.clone();
+    config["cniVersion"] = json!(call.cni_version);
+    config["name"] = json!(call.network);
+    config["type"] = json!(kind);
+    config["prevResult"] = serde_json::to_value(call.prev_result).unwrap();
+    config["prevResult"]["cniVersion"] = json!(call.cni_version);
+    config["runtimeConfig"] = json!({"portMappings": call.runtime.port_mappings});
+    let mut child = std::process::Command::new(format!("/usr/lib/cni/{kind}"))
+        .env("CNI_COMMAND", command)
+        .env("CNI_CONTAINERID", call.container_id)
+        .env("CNI_IFNAME", call.ifname)
+        .env("CNI_NETNS", call.netns.unwrap())
+        .env("CNI_PATH", "/usr/lib/cni")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::inherit())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        return Err(text.into_owned());
+    }
+    let mut value: Option<Value> = serde_json::from_str(&text).ok();
+    if let Some(value) = &mut value {
+        value.as_object_mut().unwrap().remove("cniVersion");
+    }
+    Ok(value)
+}

@@ -17,6 +17,7 @@ pub fn container_spec(inputs: &Inputs<'_>) -> Result<Spec, SpecError> {
     }
     let mut spec = Spec::default();
     spec.set_version(VERSION.to_owned())
+        .set_annotations(None)
         .set_root(Some(root(security.readonly_rootfs)))
         .set_mounts(Some(mounts::mounts(inputs)?))
         .set_process(Some(process::process(inputs)?))
@@ -142,6 +143,7 @@ pub fn sandbox_init_spec(
         .set_resources(Some(limits));
     let mut spec = Spec::default();
     spec.set_version(VERSION.to_owned())
+        .set_annotations(None)
         .set_root(Some(root(true)))
         .set_mounts(Some(Vec::new()))
         .set_process(Some(init))

@@ -89,7 +89,7 @@ impl World {
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::to_value(self.spec().unwrap()).unwrap()
+        sorted(&self.spec().unwrap())
     }
 }
 
@@ -198,4 +198,15 @@ pub(crate) fn volume(container_path: &str, source: &str) -> Mount {
         uid_mappings: Vec::new(),
         gid_mappings: Vec::new(),
     }
+}
+
+/// As JSON, with the capability sets, which are sets in memory too, in one order.
+pub(crate) fn sorted(spec: &oci_spec::runtime::Spec) -> serde_json::Value {
+    let mut json = serde_json::to_value(spec).unwrap();
+    for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
+        if let Some(names) = json["process"]["capabilities"][set].as_array_mut() {
+            names.sort_by_key(ToString::to_string);
+        }
+    }
+    json
 }

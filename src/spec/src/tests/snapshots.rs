@@ -98,5 +98,5 @@ fn user_namespace() {
 fn sandbox_init() {
     let world = World::new();
     let spec = sandbox_init_spec(&world.namespaces, "web-1", "/kubepods/pod1/init").unwrap();
-    insta::assert_json_snapshot!(serde_json::to_value(spec).unwrap());
+    insta::assert_json_snapshot!(sorted(&spec));
 }

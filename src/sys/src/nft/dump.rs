@@ -43,6 +43,9 @@ pub struct RuleInfo {
     pub comment: String,
 }
 
+/// Takes what it wants from a message of a dump.
+type ReadElements<'a> = dyn Fn(&Message<'_>, &mut Vec<Element>) -> Result<(), NftError> + 'a;
+
 fn reading(what: &'static str, object: String) -> Operation {
     Operation { what, object }
 }
@@ -165,7 +168,7 @@ impl Nft {
         &mut self,
         table: Table<'_>,
         set: &str,
-        each: &dyn Fn(&Message<'_>, &mut Vec<Element>) -> Result<(), NftError>,
+        each: &ReadElements<'_>,
     ) -> Result<Option<Vec<Element>>, NftError> {
         let dumped = self.dump(
             &reading("list", format!("elements of {} {set}", table.name)),

@@ -4,6 +4,7 @@ use super::{Container, Link, Phase};
 use crate::context::{Context, SHIM_PATIENCE};
 use crate::host;
 use crate::kept::blocking;
+use crate::recover::force_out_bundle;
 use crate::state::{End, How, end_at};
 use crate::{EventKind, Result};
 use orlop_model::Timestamp;
@@ -125,12 +126,10 @@ pub(crate) async fn ask_to_leave(client: &Client) -> bool {
 /// The other way, for a shim that is dead or stuck: by the kernel's means.
 pub(crate) async fn force_out(context: &Context, container: &Container) -> Result<()> {
     let facts = container.facts.get();
-    let (host, bundle) = (Arc::clone(&context.host), Bundle::new(&container.bundle));
+    let (host, bundle) = (Arc::clone(&context.host), container.bundle.clone());
     blocking(move || {
         // The shim first: it could start something while the cgroup is being emptied.
-        if let Ok(Some(shim)) = bundle.shim() {
-            host::kill_process(shim.pid, shim.start_time);
-        }
+        force_out_bundle(&bundle);
         if facts.boot_id == host.boot_id && facts.pid_start != 0 {
             host::kill_process(i32::try_from(facts.pid).unwrap_or(0), facts.pid_start);
         }

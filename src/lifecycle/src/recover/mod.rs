@@ -169,17 +169,21 @@ async fn bury(context: &Arc<Context>, sandbox: &Sandbox, facts: &SandboxRecord) 
     sandbox.observe(|facts| facts.released_at = Some(Timestamp::now())).await;
 }
 
+/// Waits for the shim of an init for a while. A stuck one may still answer later, and the pod's PID
+/// namespace lives as long as its process 1 does.
 async fn meet_init(context: &Context, sandbox: &Arc<Sandbox>) {
     let bundle = context.bundle(sandbox.id.as_str());
-    match timeout(PATIENCE, Shim::connect(&bundle)).await {
-        Ok(Ok(shim)) => sandbox.adopt_init(shim.client).await,
-        Ok(Err(error)) => {
-            tracing::info!(sandbox = %sandbox.id, %error, "init ended while the daemon was away");
-            sandbox.observe(|facts| facts.init_ended_at = Some(Timestamp::now())).await;
+    let sandbox = Arc::clone(sandbox);
+    let meeting = tokio::spawn(async move {
+        match Shim::connect(&bundle).await {
+            Ok(shim) => sandbox.adopt_init(shim.client).await,
+            Err(error) => {
+                tracing::info!(sandbox = %sandbox.id, %error, "init has ended");
+                sandbox.observe(|facts| facts.init_ended_at = Some(Timestamp::now())).await;
+            }
         }
-        // Stuck: it may come back, and its pod's PID namespace lives as long as its process 1.
-        Err(_) => tracing::warn!(sandbox = %sandbox.id, "shim of the init does not answer"),
-    }
+    });
+    let _ = timeout(PATIENCE, meeting).await;
 }
 
 fn count(context: &Context, recovered: &mut Recovered) {

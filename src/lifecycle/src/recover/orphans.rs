@@ -47,6 +47,7 @@ pub(super) async fn remove_all(context: &Arc<Context>) -> Result<usize> {
                     report("sandbox directory", &name, remove_sandbox_dir(&context, &name, &path));
             }
         }
+        remove_sockets(&context.options.run)?;
         Ok(removed)
     })
     .await
@@ -87,13 +88,31 @@ fn remove_sandbox_dir(context: &Context, name: &str, path: &Path) -> Result<()> 
     sandbox::release_files(path)
 }
 
-/// Kills the shim of a bundle, if it has one.
+/// Kills the shim of a bundle, if it has one, and removes its socket.
 pub(crate) fn force_out_bundle(path: &Path) {
-    match Bundle::new(path).shim() {
+    let bundle = Bundle::new(path);
+    match bundle.shim() {
         Ok(Some(shim)) => host::kill_process(shim.pid, shim.start_time),
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "cannot tell the shim of a bundle"),
     }
+    if let Ok(address) = bundle.address() {
+        // Gone already where the shim ended in order.
+        let _ = std::fs::remove_file(address);
+    }
+}
+
+/// Sockets that no bundle speaks of: their shims were killed with the bundle already gone.
+fn remove_sockets(run: &Path) -> Result<()> {
+    let bundles = entries(&run.join("bundles"))?;
+    let named: HashSet<PathBuf> =
+        bundles.iter().filter_map(|(_, path)| Bundle::new(path).address().ok()).collect();
+    for (_, socket) in entries(&run.join("s"))? {
+        if !named.contains(&socket) {
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+    Ok(())
 }
 
 /// The cgroup that the bundle's container is or was in.

@@ -28,7 +28,7 @@ impl Sandbox {
     pub(crate) async fn ensure_init(self: &Arc<Self>, context: &Arc<Context>) -> Result<u32> {
         let mut init = self.init.lock().await;
         let facts = self.facts.get();
-        if let (Some(_), Some(pid), None) = (&*init, facts.init_pid, facts.init_ended_at) {
+        if let (Some(pid), None) = (facts.init_pid, facts.init_ended_at) {
             return Ok(pid);
         }
         self.check_ready(context)?;

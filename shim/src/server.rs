@@ -118,7 +118,7 @@ impl Server {
                 Incoming::Request(stream, request) => {
                     self.shim.serve(ReplyTo { conn: key, stream }, &request)
                 }
-                Incoming::Response(stream, _) => {
+                Incoming::Response(stream) => {
                     let refusal = Refusal::new(Code::InvalidArgument, "this side does not call");
                     self.shim.refuse(ReplyTo { conn: key, stream }, refusal);
                 }

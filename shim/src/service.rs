@@ -159,7 +159,12 @@ impl Shim {
         );
         init.pending = Some(to);
         let mut container = Container::new(request.id, bundle, options, spec, cgroup, init);
-        container.init.adopt(&self.poller, staged, io)?;
+        if let Err(refusal) = container.init.adopt(&self.poller, staged, io) {
+            // The process is reaped as an orphan.
+            container.cgroup.kill_all()?;
+            container.cgroup.delete()?;
+            return Err(refusal);
+        }
         container.watch_memory(&self.poller);
         self.container = Some(container);
         Ok(None)

@@ -93,6 +93,9 @@ impl Container {
         cgroup: Cgroup,
         init: Process,
     ) -> Self {
+        let mut spec = spec;
+        // Of use only to the container's first process, which has its plan already.
+        spec.set_process(None).set_mounts(None).set_annotations(None).set_hooks(None);
         Self {
             id,
             bundle,

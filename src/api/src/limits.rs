@@ -131,6 +131,32 @@ fn deadline(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    /// A service that never answers.
+    struct Silent;
+
+    impl Service<Request<Body>> for Silent {
+        type Response = Response<Body>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Pending<Result<Response<Body>, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_passed_deadline_is_said_to_be_one() {
+        let mut request = Request::new(Body::default());
+        request.headers_mut().insert("grpc-timeout", HeaderValue::from_static("6m"));
+        let reply = Limits.layer(Silent).call(request).await.unwrap();
+        let code = Code::from_bytes(reply.headers()["grpc-status"].as_bytes());
+        assert_eq!(code, Code::DeadlineExceeded);
+    }
+
     #[test]
     fn deadlines() {
         for (text, millis) in [

@@ -54,7 +54,7 @@ async fn a_created_container_can_be_deleted() {
     let container = Container::create(&["sleep", "1000"]).await;
     let client = &container.shim.client;
     assert_eq!(client.delete("").await.unwrap().code, 137);
-    client.closed().await;
+    container.reaped().await;
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn start_tells_why_an_entrypoint_does_not_run() {
         assert!(error.to_string().contains(words), "{error}");
         assert_eq!(client.wait("").await.unwrap().code, 128);
         client.delete("").await.unwrap();
-        client.closed().await;
+        container.reaped().await;
     }
 }
 
@@ -86,7 +86,7 @@ async fn a_failed_create_leaves_a_shim_without_container() {
     assert!(error.to_string().contains("/no/such/source"), "{error}");
     assert!(client.state("").await.unwrap_err().is_not_found());
     client.shutdown(false).await.unwrap();
-    client.closed().await;
+    container.reaped().await;
 }
 
 #[tokio::test]
@@ -249,6 +249,7 @@ async fn a_terminal_has_its_size_and_goes_to_the_log() {
     }
     client.resize_pty("", 80, 25).await.unwrap();
     let sender = tokio::net::unix::pipe::OpenOptions::new().open_sender(&fifo).unwrap();
+    sender.writable().await.unwrap();
     sender.try_write(b"go\n").unwrap();
     assert_eq!(client.wait("").await.unwrap().code, 0);
     assert_eq!(container.log(), ["stdout F 33 44", "stdout F go", "stdout F 25 80", "stdout F done"]);
@@ -265,6 +266,7 @@ async fn stdin_reaches_the_process_and_ends() {
     client.create(&container.bundle, request).await.unwrap();
     client.start("").await.unwrap();
     let sender = tokio::net::unix::pipe::OpenOptions::new().open_sender(&fifo).unwrap();
+    sender.writable().await.unwrap();
     sender.try_write(b"one\ntwo\n").unwrap();
     client.close_stdin("").await.unwrap();
     assert_eq!(client.wait("").await.unwrap().code, 0);
@@ -292,7 +294,7 @@ async fn pause_stats_update_pids() {
 
 #[tokio::test]
 async fn an_own_init_reaps_and_waits() {
-    let container = Container::launch(|_| {}, &["unused"]).await;
+    let container = Container::launch(|spec| spec["mounts"] = json!([]), &["unused"]).await;
     let client = &container.shim.client;
     let options = CreateOptions { init: true, exit_on_delete: true, ..CreateOptions::default() };
     client.create(&container.bundle, CreateRequest { options, ..CreateRequest::default() }).await.unwrap();

@@ -136,9 +136,17 @@ impl Container {
         client.kill("", 9, true).await.unwrap();
         client.wait("").await.unwrap();
         client.delete("").await.unwrap();
-        client.closed().await;
+        self.reaped().await;
         assert!(!Path::new(&format!("/sys/fs/cgroup/memory/orlop-test-{}", self.id)).exists());
         assert!(!Path::new(&format!("/sys/fs/cgroup/orlop-test-{}", self.id)).exists());
+    }
+
+    /// The shim has ended and been reaped.
+    pub async fn reaped(&self) {
+        self.shim.client.closed().await;
+        while Path::new(&format!("/proc/{}", self.shim.pid)).exists() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// A line of /proc/<shim>/<file> with this name.

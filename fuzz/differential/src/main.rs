@@ -1,5 +1,7 @@
-//! `unpack <dir> < layer.tar`: unpacks one layer and prints what it was and how long it took.
-//! `list < layer.tar`: lists the members as the reader sees them, one a line, for comparison.
+//! `unpack <dir> [writers [lower...]] < layer.tar`: unpacks one layer, gives implied directories
+//! the attributes they have in the lower layers (topmost first), and prints what it was and how
+//! long it took.
+//! `list <archive>...`: lists the members as the reader sees them, one a line, for comparison.
 
 #[path = "../../../src/image/src/unpack/mod.rs"]
 #[allow(dead_code, unused_imports, clippy::all)]
@@ -13,8 +15,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["unpack", dir, rest @ ..] => unpack_into(dir, rest),
-        ["list"] => list(),
-        _ => Err("usage: unpack <dir> [writers] | list".to_owned()),
+        ["list", archives @ ..] => list(archives),
+        _ => Err("usage: unpack <dir> [writers [lower...]] | list <archive>...".to_owned()),
     };
     if let Err(error) = result {
         eprintln!("{error}");
@@ -33,16 +35,29 @@ fn unpack_into(dir: &str, rest: &[&str]) -> Result<(), String> {
     let unpacked = unpack::unpack_layer(std::io::stdin().lock(), dest.as_fd(), &limits)
         .map_err(|error| error.to_string())?;
     let written = start.elapsed();
+    let lower: Result<Vec<_>, _> = rest.iter().skip(1).map(orlop_sys::fs::open_dir).collect();
+    let lower = lower.map_err(|error| error.to_string())?;
+    let lower: Vec<_> = lower.iter().map(|fd| fd.as_fd()).collect();
+    unpack::adopt_parents(dest.as_fd(), &lower, &unpacked.implicit_dirs)
+        .map_err(|error| error.to_string())?;
     unpack::sync_tree(dest.as_fd()).map_err(|error| error.to_string())?;
     let durable = start.elapsed();
     eprintln!("{unpacked:?}\nwritten {written:?}, durable {durable:?}");
     Ok(())
 }
 
-fn list() -> Result<(), String> {
-    let out = std::io::stdout();
-    unpack::list(std::io::stdin().lock(), &unpack::Limits::default(), |line| {
-        let _ = writeln!(out.lock(), "{line}");
-    })
-    .map_err(|error| error.to_string())
+/// Lists every archive named, with a line before and, after an error, a line with it.
+fn list(archives: &[&str]) -> Result<(), String> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for path in archives {
+        let archive = std::fs::File::open(path).map_err(|error| format!("{path}: {error}"))?;
+        let _ = writeln!(out, "== {path}");
+        let listed = unpack::list(archive, &unpack::Limits::default(), |line| {
+            let _ = writeln!(out, "{line}");
+        });
+        if let Err(error) = listed {
+            let _ = writeln!(out, "ERROR {error}");
+        }
+    }
+    Ok(())
 }

@@ -39,6 +39,17 @@ impl Header {
         Ok(Self { block, dialect })
     }
 
+    /// Every number must be one, also where it is not used: others refuse the header for it.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let star_times = self.dialect != Dialect::Star
+            || (number(&self.block[476..488]).is_some() && number(&self.block[488..500]).is_some());
+        let all = [self.mode(), self.uid(), self.gid(), self.size(), self.mtime()];
+        if all.contains(&None) || self.device().is_none() || !star_times {
+            return Err("header field is not a number");
+        }
+        Ok(())
+    }
+
     pub(crate) fn typeflag(&self) -> u8 {
         self.block[156]
     }

@@ -142,6 +142,7 @@ impl<'limits, R: Read> Reader<'limits, R> {
         header: &Header,
         extensions: &mut Extensions,
     ) -> Result<(), UnpackError> {
+        header.check().map_err(|reason| self.bad(reason))?;
         let size = header.size().and_then(|size| u64::try_from(size).ok());
         let size = size.ok_or_else(|| self.bad("extension header without a valid size"))?;
         if size > self.limits.extension_bytes {
@@ -181,7 +182,8 @@ impl<'limits, R: Read> Reader<'limits, R> {
             (member.size, member.stored) = (0, 0);
         }
         let most = self.limits.sparse_segments;
-        let map = if header.typeflag() == b'S' {
+        let old = header.typeflag() == b'S';
+        let map = if old {
             Some(sparse::old_gnu(header, member.stored, &mut self.stream, most)?)
         } else {
             sparse::from_pax(records, member.stored, &mut self.stream, most)?
@@ -197,7 +199,7 @@ impl<'limits, R: Read> Reader<'limits, R> {
             member.stored -= map.consumed;
             member.size = map.size;
             member.sparse = Some(map.segments);
-            if let Some(name) = records.get("GNU.sparse.name") {
+            if let (false, Some(name)) = (old, records.get("GNU.sparse.name")) {
                 member.path = name.to_vec();
             }
         }
@@ -252,6 +254,8 @@ fn described(
         let long = long.as_deref().filter(|long| !long.is_empty());
         long.or_else(|| records.get(key)).map_or_else(|| field(header), <[u8]>::to_vec)
     };
+    header.check()?;
+    records.check()?;
     let path = name(&extensions.name, "path", Header::path);
     let mtime = header.mtime().ok_or("header field is not a number")?;
     let size = number("size", header.size())?;

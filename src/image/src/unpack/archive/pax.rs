@@ -63,6 +63,12 @@ impl Records {
         self.values.get(key.as_bytes()).map(Vec::as_slice).filter(|value| !value.is_empty())
     }
 
+    /// Checks the records that nothing here needs: others refuse the member for them.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        self.time("atime")?;
+        self.time("ctime").map(|_| ())
+    }
+
     /// A decimal number.
     pub(crate) fn number(&self, key: &str) -> Result<Option<i64>, &'static str> {
         self.get(key).map(|value| decimal(value).ok_or("PAX record is not a number")).transpose()

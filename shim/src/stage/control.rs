@@ -3,8 +3,8 @@
 use super::error::{At, Result, StageError, Step};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketFlags, SocketType, AddressFamily, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -34,7 +34,8 @@ const LONGEST: usize = 8192;
 
 /// The shim's end (which does not block) and the child's.
 pub(super) fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(Step::Spawn, || "control socket")
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .at(Step::Spawn, || "control socket")
 }
 
 /// The next message of the child; `None` when there is none yet.
@@ -63,7 +64,8 @@ pub(super) fn receive(control: BorrowedFd<'_>) -> Result<Option<Message>> {
         (READY, _) => Message::Ready,
         (CONSOLE, Some(fd)) => Message::Console(fd),
         (FAILED, _) => Message::Failed(
-            serde_json::from_slice(rest).unwrap_or_else(|_| StageError::refuse(Step::Lost, "message", text())),
+            serde_json::from_slice(rest)
+                .unwrap_or_else(|_| StageError::refuse(Step::Lost, "message", text())),
         ),
         _ => return Err(StageError::refuse(Step::Lost, "control socket", "an unknown message")),
     }))
@@ -71,7 +73,9 @@ pub(super) fn receive(control: BorrowedFd<'_>) -> Result<Option<Message>> {
 
 /// Tells the child to go on.
 pub(super) fn send_go(control: BorrowedFd<'_>) -> Result<()> {
-    rustix::net::send(control, &[GO], SendFlags::NOSIGNAL).map(drop).at(Step::Lost, || "control socket")
+    rustix::net::send(control, &[GO], SendFlags::NOSIGNAL)
+        .map(drop)
+        .at(Step::Lost, || "control socket")
 }
 
 /// Waits for "go"; an error when the shim is gone.
@@ -126,5 +130,7 @@ fn send(control: BorrowedFd<'_>, tag: u8, rest: &[u8]) -> Result<()> {
     let mut message = Vec::with_capacity(1 + rest.len());
     message.push(tag);
     message.extend_from_slice(rest.get(..LONGEST - 1).unwrap_or(rest));
-    rustix::net::send(control, &message, SendFlags::NOSIGNAL).map(drop).at(Step::Lost, || "control socket")
+    rustix::net::send(control, &message, SendFlags::NOSIGNAL)
+        .map(drop)
+        .at(Step::Lost, || "control socket")
 }

@@ -13,13 +13,17 @@ pub(super) fn open(path: &Path) -> Result<OwnedFd> {
     if !path.is_absolute() {
         return Err(StageError::refuse(Step::Cwd, name(), "it must be an absolute path"));
     }
-    let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::Cwd, || "/")?;
+    let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at(Step::Cwd, || "/")?;
     let root = Root::new(root);
     let directory = match root.open(path, OFlags::PATH) {
         Err(Errno::NOENT) => root.target(path, Want::Directory, Step::Cwd)?,
         Err(Errno::LOOP) => {
             let cause = "it leads through a link of /proc, or through too many links";
-            return Err(StageError { errno: Errno::LOOP.raw_os_error(), ..StageError::refuse(Step::Cwd, name(), cause) });
+            return Err(StageError {
+                errno: Errno::LOOP.raw_os_error(),
+                ..StageError::refuse(Step::Cwd, name(), cause)
+            });
         }
         other => other.at(Step::Cwd, name)?,
     };

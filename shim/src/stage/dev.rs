@@ -4,14 +4,23 @@ use super::error::{At, Result, StageError, Step};
 use super::plan::{Container, Device};
 use super::tree::{Root, Want};
 use orlop_sys::mount;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, statat, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, statat,
+    symlinkat,
+};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// The nodes that every container has: name, major, minor.
-const NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 /// The links that every container has: what they say, name.
 const LINKS: [(&str, &str); 6] = [
@@ -34,7 +43,13 @@ pub(super) fn populate(container: &Container, root: &Root) -> Result<()> {
     for (target, name) in LINKS {
         match symlinkat(target, &dev, name) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(StageError::kernel(Step::Device, format!("/dev/{name}"), errno.raw_os_error())),
+            Err(errno) => {
+                return Err(StageError::kernel(
+                    Step::Device,
+                    format!("/dev/{name}"),
+                    errno.raw_os_error(),
+                ));
+            }
         }
     }
     for device in &container.devices {
@@ -77,7 +92,13 @@ fn node(container: &Container, device: &Device, dir: &OwnedFd, name: &Path) -> R
 }
 
 /// A node that the spec names again, or that the image brought: right, or an error.
-fn existing(device: &Device, dir: &OwnedFd, name: &Path, kind: FileType, number: u64) -> Result<()> {
+fn existing(
+    device: &Device,
+    dir: &OwnedFd,
+    name: &Path,
+    kind: FileType,
+    number: u64,
+) -> Result<()> {
     let object = || device.path.display().to_string();
     let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).at(Step::Device, object)?;
     if FileType::from_raw_mode(stat.st_mode) != kind || stat.st_rdev != number {
@@ -86,17 +107,27 @@ fn existing(device: &Device, dir: &OwnedFd, name: &Path, kind: FileType, number:
     let owner = (Some(Uid::from_raw(device.uid)), Some(Gid::from_raw(device.gid)));
     chownat(dir, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).at(Step::Device, object)?;
     // It is no link, and only we are in this namespace.
-    chmodat(dir, name, Mode::from_raw_mode(device.mode & 0o7777), AtFlags::empty()).at(Step::Device, object)
+    chmodat(dir, name, Mode::from_raw_mode(device.mode & 0o7777), AtFlags::empty())
+        .at(Step::Device, object)
 }
 
 /// In a user namespace nodes cannot be made: the host's is bound, if it is the right one.
 fn bind(device: &Device, dir: &OwnedFd, name: &Path) -> Result<()> {
     let object = || device.path.display().to_string();
-    let host = rustix::fs::openat(CWD, &device.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .at(Step::Device, object)?;
+    let host = rustix::fs::openat(
+        CWD,
+        &device.path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .at(Step::Device, object)?;
     let stat = rustix::fs::fstat(&host).at(Step::Device, object)?;
     if stat.st_rdev != makedev(device.major, device.minor) {
-        return Err(StageError::refuse(Step::Device, object(), "the host's device has another number"));
+        return Err(StageError::refuse(
+            Step::Device,
+            object(),
+            "the host's device has another number",
+        ));
     }
     match mknodat(dir, name, FileType::RegularFile, Mode::from_raw_mode(0o666), 0) {
         Ok(()) | Err(Errno::EXIST) => {}

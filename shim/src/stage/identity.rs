@@ -5,13 +5,13 @@ use super::error::{At, Result, StageError, Step};
 use super::plan::{Capabilities, Process};
 use super::procfs::Procfs;
 use orlop_sys::seccomp;
-use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Uid, getrlimit, setrlimit};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
+use std::os::fd::OwnedFd;
 
 /// Does all of it, in the order in which each step still has the privilege that it needs.
 /// Returns what could not be done and is not needed.
@@ -22,7 +22,9 @@ pub(super) fn assume(process: &Process, filter: &[u8], directory: &OwnedFd) -> R
     }
     labels(process)?;
     let filter = process.seccomp.map(|flags| seccomp::Program { code: filter.to_vec(), flags });
-    let install = |filter: &seccomp::Program| seccomp::install(filter).at(Step::Security, || "seccomp filter");
+    let install = |filter: &seccomp::Program| {
+        seccomp::install(filter).at(Step::Security, || "seccomp filter")
+    };
     if process.no_new_privileges {
         set_no_new_privs(true).at(Step::Security, || "no_new_privs")?;
     } else if let Some(filter) = &filter {
@@ -35,12 +37,15 @@ pub(super) fn assume(process: &Process, filter: &[u8], directory: &OwnedFd) -> R
     let entered = cwd::enter(directory, &process.cwd);
     become_user(process)?;
     match entered {
-        Err(error) if error.errno == Errno::ACCESS.raw_os_error() => cwd::enter(directory, &process.cwd)?,
+        Err(error) if error.errno == Errno::ACCESS.raw_os_error() => {
+            cwd::enter(directory, &process.cwd)?
+        }
         other => other?,
     }
     take_capabilities(process.capabilities)?;
     // Changing the user made us open to ptrace again; what we still hold is not the container's.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Security, || "dumpable")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .at(Step::Security, || "dumpable")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
     if let (true, Some(filter)) = (process.no_new_privileges, &filter) {
         install(filter)?;
@@ -50,8 +55,9 @@ pub(super) fn assume(process: &Process, filter: &[u8], directory: &OwnedFd) -> R
 
 /// Sets a limit; one that we may not raise is raised as far as we may.
 fn limit(name: &str, soft: u64, hard: u64) -> Result<Option<String>> {
-    let resource = resource(name)
-        .ok_or_else(|| StageError::refuse(Step::Rlimit, name, "no such limit: use names such as RLIMIT_NOFILE"))?;
+    let resource = resource(name).ok_or_else(|| {
+        StageError::refuse(Step::Rlimit, name, "no such limit: use names such as RLIMIT_NOFILE")
+    })?;
     let value = |number: u64| (number != u64::MAX).then_some(number);
     let wanted = Rlimit { current: value(soft), maximum: value(hard) };
     match setrlimit(resource, wanted) {
@@ -59,10 +65,13 @@ fn limit(name: &str, soft: u64, hard: u64) -> Result<Option<String>> {
         Err(Errno::PERM) => {
             let ours = getrlimit(resource);
             let highest = ours.maximum.unwrap_or(u64::MAX);
-            let capped = Rlimit { current: value(soft.min(highest)), maximum: value(hard.min(highest)) };
+            let capped =
+                Rlimit { current: value(soft.min(highest)), maximum: value(hard.min(highest)) };
             setrlimit(resource, capped).at(Step::Rlimit, || name)?;
             let highest = ours.maximum.map_or("unlimited".to_owned(), |number| number.to_string());
-            Ok(Some(format!("limit {name}: {hard} is above our own {highest} and we lack CAP_SYS_RESOURCE: kept ours")))
+            Ok(Some(format!(
+                "limit {name}: {hard} is above our own {highest} and we lack CAP_SYS_RESOURCE: kept ours"
+            )))
         }
         Err(errno) => Err(StageError::kernel(Step::Rlimit, name, errno.raw_os_error())),
     }
@@ -100,15 +109,22 @@ fn labels(process: &Process) -> Result<()> {
         let missing = Errno::NOENT.raw_os_error();
         match own {
             // Before Linux 5.8 there was one file for all security modules.
-            Err(error) if error.errno == missing => procfs.write_own("attr/exec", &value, Step::Security),
+            Err(error) if error.errno == missing => {
+                procfs.write_own("attr/exec", &value, Step::Security)
+            }
             other => other,
         }
         .map_err(|error| {
             let cause = format!("{}: is the profile loaded?", error.message);
-            StageError { errno: error.errno, ..StageError::refuse(Step::Security, format!("apparmor profile {profile}"), cause) }
+            StageError {
+                errno: error.errno,
+                ..StageError::refuse(Step::Security, format!("apparmor profile {profile}"), cause)
+            }
         })?;
     }
-    if let Some(label) = process.selinux.as_deref().filter(|label| !label.is_empty() && exists("/sys/fs/selinux")) {
+    if let Some(label) =
+        process.selinux.as_deref().filter(|label| !label.is_empty() && exists("/sys/fs/selinux"))
+    {
         Procfs::new()?.write_own("attr/exec", label, Step::Security)?;
     }
     Ok(())
@@ -124,7 +140,9 @@ fn drop_bounding(keep: u64) -> Result<()> {
             Ok(()) => {}
             // The kernel knows no more.
             Err(Errno::INVAL) => break,
-            Err(errno) => return Err(errno).at(Step::User, || format!("bounding capability {number}")),
+            Err(errno) => {
+                return Err(errno).at(Step::User, || format!("bounding capability {number}"));
+            }
         }
     }
     Ok(())

@@ -25,13 +25,19 @@ impl Launch {
     /// Strings with a NUL inside cannot be passed.
     pub(super) fn new(process: &Process) -> Result<Self, StageError> {
         let text = |text: &String| {
-            CString::new(text.as_bytes()).map_err(|_| StageError::refuse(Step::Spec, format!("{text:?}"), "it holds a NUL byte"))
+            CString::new(text.as_bytes()).map_err(|_| {
+                StageError::refuse(Step::Spec, format!("{text:?}"), "it holds a NUL byte")
+            })
         };
         let args = process.args.iter().map(text).collect::<Result<Vec<_>, _>>()?;
         let env = process.env.iter().map(text).collect::<Result<Vec<_>, _>>()?;
         let name = process.args.first().cloned().unwrap_or_default();
         if name.is_empty() {
-            return Err(StageError::refuse(Step::Exec, "\"\"", "no command: give one, or use an image that has one"));
+            return Err(StageError::refuse(
+                Step::Exec,
+                "\"\"",
+                "no command: give one, or use an image that has one",
+            ));
         }
         let candidates = if name.contains('/') {
             vec![text(&name)?]
@@ -39,7 +45,13 @@ impl Launch {
             let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
             let directories = path.unwrap_or(DEFAULT_PATH).split(':');
             // As shells have it, an empty element is the working directory.
-            let join = |directory: &str| if directory.is_empty() { format!("./{name}") } else { format!("{directory}/{name}") };
+            let join = |directory: &str| {
+                if directory.is_empty() {
+                    format!("./{name}")
+                } else {
+                    format!("{directory}/{name}")
+                }
+            };
             directories.map(|directory| text(&join(directory))).collect::<Result<Vec<_>, _>>()?
         };
         Ok(Self { name, candidates, args, env })
@@ -49,7 +61,9 @@ impl Launch {
     pub(super) fn exec(&self) -> StageError {
         let mut refusal = (self.candidates.first(), Errno::NOENT);
         for candidate in &self.candidates {
-            let errno = Errno::from_raw_os_error(orlop_sys::process::exec(candidate, &self.args, &self.env));
+            let errno = Errno::from_raw_os_error(orlop_sys::process::exec(
+                candidate, &self.args, &self.env,
+            ));
             match errno {
                 // What is absent here may be in the next directory; the first real obstacle is remembered.
                 Errno::NOENT | Errno::NOTDIR if !exists(candidate) => {}
@@ -80,11 +94,23 @@ impl Launch {
         let path = path.to_string_lossy().into_owned();
         match errno {
             Errno::ACCESS => match kind(&path) {
-                Some(FileType::Directory) => failure(&path, errno, "it is a directory, not a program"),
-                _ => failure(&path, errno, "not executable by this user: set its execute permission, and mount it without noexec"),
+                Some(FileType::Directory) => {
+                    failure(&path, errno, "it is a directory, not a program")
+                }
+                _ => failure(
+                    &path,
+                    errno,
+                    "not executable by this user: set its execute permission, and mount it without noexec",
+                ),
             },
             Errno::NOENT => match interpreter(&path) {
-                Some(name) => failure(&path, errno, &format!("its interpreter {name} does not exist in the container's root file system")),
+                Some(name) => failure(
+                    &path,
+                    errno,
+                    &format!(
+                        "its interpreter {name} does not exist in the container's root file system"
+                    ),
+                ),
                 None => self.absent(),
             },
             Errno::NOEXEC | Errno::LIBBAD => match machine(&path) {
@@ -98,7 +124,11 @@ impl Launch {
                     ),
                 ),
                 Some(_) => failure(&path, errno, "a damaged program: the kernel cannot load it"),
-                None => failure(&path, errno, "not a program: neither ELF nor a script that begins with #!"),
+                None => failure(
+                    &path,
+                    errno,
+                    "not a program: neither ELF nor a script that begins with #!",
+                ),
             },
             other => failure(&path, other, &orlop_sys::error::reason(other.raw_os_error())),
         }
@@ -119,7 +149,8 @@ fn kind(path: &str) -> Option<FileType> {
 
 /// The first bytes of a regular file.
 fn head(path: &str) -> Option<(File, Vec<u8>)> {
-    let fd: OwnedFd = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let fd: OwnedFd =
+        open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let file = File::from(fd);
     if !file.metadata().ok()?.is_file() {
         return None;
@@ -139,7 +170,9 @@ fn interpreter(path: &str) -> Option<String> {
         let named = text.split_ascii_whitespace().next()?.to_owned();
         if Path::new(&named).exists() {
             // The script's interpreter is there, so it is the interpreter of that one which is not.
-            return head(&named).and_then(|(file, bytes)| elf_interpreter(&file, &bytes)).or(Some(named));
+            return head(&named)
+                .and_then(|(file, bytes)| elf_interpreter(&file, &bytes))
+                .or(Some(named));
         }
         return Some(named);
     }
@@ -164,7 +197,11 @@ fn elf_interpreter(file: &File, bytes: &[u8]) -> Option<String> {
         if number(at, 4)? != 3 {
             continue;
         }
-        let (offset, size) = if wide { (number(at + 8, 8)?, number(at + 32, 8)?) } else { (number(at + 4, 4)?, number(at + 16, 4)?) };
+        let (offset, size) = if wide {
+            (number(at + 8, 8)?, number(at + 32, 8)?)
+        } else {
+            (number(at + 4, 4)?, number(at + 16, 4)?)
+        };
         let mut name = vec![0; usize::try_from(size.min(4096)).ok()?];
         file.read_exact_at(&mut name, offset).ok()?;
         let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());

@@ -18,6 +18,9 @@ impl Made {
 
     /// Takes one out.
     pub(super) fn take(&mut self, number: i32) -> Option<OwnedFd> {
-        usize::try_from(number - FIRST).ok().and_then(|index| self.0.get_mut(index)).and_then(Option::take)
+        usize::try_from(number - FIRST)
+            .ok()
+            .and_then(|index| self.0.get_mut(index))
+            .and_then(Option::take)
     }
 }

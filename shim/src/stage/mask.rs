@@ -15,7 +15,8 @@ pub(super) fn read_only(container: &Container, root: &Root) -> Result<()> {
         let Some(target) = present(root, path)? else { continue };
         let name = || path.display().to_string();
         let tree = mount::clone_tree(&target, true).at(Step::Mask, name)?;
-        mount::set_attributes(&tree, Attributes::set(Attributes::READ_ONLY), true).at(Step::Mask, name)?;
+        mount::set_attributes(&tree, Attributes::set(Attributes::READ_ONLY), true)
+            .at(Step::Mask, name)?;
         mount::attach(tree, target).at(Step::Mask, name)?;
     }
     Ok(())
@@ -52,7 +53,9 @@ pub(super) fn hide(container: &Container, root: &Root, null: &OwnedFd) -> Result
 fn empty_directory() -> orlop_sys::error::Result<OwnedFd> {
     let filesystem = Filesystem::open("tmpfs")?;
     filesystem.option("mode=0755")?.option("nr_inodes=1")?;
-    filesystem.mount(Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC)
+    filesystem.mount(
+        Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC,
+    )
 }
 
 /// The target, or nothing when this kernel or image has no such path.

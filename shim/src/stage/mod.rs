@@ -30,7 +30,9 @@ mod tree;
 mod wire;
 
 pub(crate) use error::{StageError, Step};
-pub(crate) use parent::{ExecRequest, InitRequest, Progress, RootfsMount, Staged, Stdio, spawn_exec, spawn_init};
+pub(crate) use parent::{
+    ExecRequest, InitRequest, Progress, RootfsMount, Staged, Stdio, spawn_exec, spawn_init,
+};
 
 /// The program of the child, when our first argument is `stage`.
 pub(crate) fn main() -> ! {

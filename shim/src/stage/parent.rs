@@ -166,7 +166,11 @@ impl Staged {
                 let cause = "killed before it was ready: the memory limit may be too low";
                 StageError::refuse(Step::Lost, "process", cause)
             }
-            Ok(exit) => StageError::refuse(Step::Lost, "process", format!("ended before it was ready: {exit:?}")),
+            Ok(exit) => StageError::refuse(
+                Step::Lost,
+                "process",
+                format!("ended before it was ready: {exit:?}"),
+            ),
             Err(error) => StageError::refuse(Step::Lost, "process", error.to_string()),
         })
     }
@@ -177,7 +181,11 @@ impl Staged {
 pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
     let namespaces = translate::namespaces(request.spec)?;
     if !namespaces.all.contains(Namespaces::MOUNT) {
-        return Err(StageError::refuse(Step::Namespace, "mount", "a container needs its own: add it to the namespaces"));
+        return Err(StageError::refuse(
+            Step::Namespace,
+            "mount",
+            "a container needs its own: add it to the namespaces",
+        ));
     }
     let process = request.spec.process().as_ref();
     let views = request.cgroup.map(views).unwrap_or_default();
@@ -199,7 +207,9 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
     let joins = namespaces
         .join
         .iter()
-        .map(|(path, bits)| Ok((ns::open(path).at(Step::Namespace, || path.display().to_string())?, *bits)))
+        .map(|(path, bits)| {
+            Ok((ns::open(path).at(Step::Namespace, || path.display().to_string())?, *bits))
+        })
         .collect::<Result<Vec<_>>>()?;
     let maps = id_maps(request.spec, namespaces.create);
     let common = Common {
@@ -210,10 +220,15 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
         self_exe: request.self_exe,
         oom_score_adj: process.and_then(Process::oom_score_adj),
     };
-    spawn(&common, |command| {
-        // A cgroup namespace is made by the child, once it is where its root shall be.
-        command.namespaces(namespaces.create.without(Namespaces::CGROUP));
-    }, &joins, maps)
+    spawn(
+        &common,
+        |command| {
+            // A cgroup namespace is made by the child, once it is where its root shall be.
+            command.namespaces(namespaces.create.without(Namespaces::CGROUP));
+        },
+        &joins,
+        maps,
+    )
 }
 
 /// Starts a process in a running container, up to its exec, which [`Staged::release`] allows.
@@ -238,7 +253,10 @@ pub(crate) fn spawn_exec(request: &ExecRequest<'_>) -> Result<Staged> {
         let gone = Errno::SRCH.raw_os_error();
         if error.step == Step::Namespace && error.errno == gone {
             let cause = "the container's first process has ended";
-            return StageError { errno: gone, ..StageError::refuse(Step::Namespace, request.init_pid.to_string(), cause) };
+            return StageError {
+                errno: gone,
+                ..StageError::refuse(Step::Namespace, request.init_pid.to_string(), cause)
+            };
         }
         error
     })
@@ -265,7 +283,9 @@ fn spawn(
     let request = wire::write(common.plan, common.filter)?;
     let (control, theirs) = control::pair()?;
     let tasks = match common.cgroup {
-        Some(cgroup) => cgroup.tasks_files().at(Step::Cgroup, || cgroup.path().display().to_string())?,
+        Some(cgroup) => {
+            cgroup.tasks_files().at(Step::Cgroup, || cgroup.path().display().to_string())?
+        }
         None => Vec::new(),
     };
     let mut command = Command::new(Program::Fd(common.self_exe));
@@ -327,7 +347,9 @@ fn filter(spec: &Spec, plan: &mut Plan) -> Result<Vec<u8>> {
     if plan.init_only {
         return Ok(Vec::new());
     }
-    let program = seccomp::compile(section).map_err(|error| StageError::refuse(Step::Security, "seccomp profile", error.to_string()))?;
+    let program = seccomp::compile(section).map_err(|error| {
+        StageError::refuse(Step::Security, "seccomp profile", error.to_string())
+    })?;
     plan.process.seccomp = Some(program.flags);
     Ok(program.code)
 }
@@ -341,16 +363,16 @@ fn id_maps(spec: &Spec, create: Namespaces) -> Option<Maps> {
         mappings
             .iter()
             .flatten()
-            .map(|map| IdMap { inside: map.container_id(), outside: map.host_id(), count: map.size() })
+            .map(|map| IdMap {
+                inside: map.container_id(),
+                outside: map.host_id(),
+                count: map.size(),
+            })
             .collect()
     };
     Some((lines(linux.uid_mappings()), lines(linux.gid_mappings())))
 }
 
 fn views(cgroup: &Cgroup) -> Vec<CgroupView> {
-    cgroup
-        .views()
-        .into_iter()
-        .map(|(name, links, host)| CgroupView { name, links, host })
-        .collect()
+    cgroup.views().into_iter().map(|(name, links, host)| CgroupView { name, links, host }).collect()
 }

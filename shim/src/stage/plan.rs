@@ -114,13 +114,23 @@ pub(super) struct Mount {
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum MountKind {
-    Bind { source: PathBuf, recursive: bool },
+    Bind {
+        source: PathBuf,
+        recursive: bool,
+    },
     /// A bind that the shim prepared, by descriptor number.
-    Made { source: PathBuf, number: i32 },
+    Made {
+        source: PathBuf,
+        number: i32,
+    },
     /// The container's own control groups.
     Cgroup,
     /// A new file system with its options.
-    New { kind: String, source: String, options: Vec<String> },
+    New {
+        kind: String,
+        source: String,
+        options: Vec<String>,
+    },
 }
 
 /// One hierarchy of a cgroup v1 host.

@@ -14,7 +14,10 @@ pub(super) struct Procfs(OwnedFd);
 
 impl Procfs {
     pub(super) fn new() -> Result<Self> {
-        Filesystem::open("proc").and_then(|proc| proc.mount(0)).map(Self).at(Step::Security, || "procfs")
+        Filesystem::open("proc")
+            .and_then(|proc| proc.mount(0))
+            .map(Self)
+            .at(Step::Security, || "procfs")
     }
 
     /// Writes `value` to the file at `path`, which crosses no mount and no link.
@@ -22,7 +25,9 @@ impl Procfs {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         let file = super::tree::resolve(self.0.as_fd(), Path::new(path), OFlags::WRONLY, how)
             .map_err(|errno| named(step, path, errno))?;
-        rustix::io::write(&file, value.as_bytes()).map(drop).map_err(|errno| named(step, path, errno))
+        rustix::io::write(&file, value.as_bytes())
+            .map(drop)
+            .map_err(|errno| named(step, path, errno))
     }
 
     /// A file of this process.

@@ -9,17 +9,21 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// No mount event leaves this namespace any more, and none comes in.
 pub(super) fn make_private() -> Result<()> {
-    let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::Namespace, || "/")?;
-    mount::set_propagation(root, mount::Propagation::Private, true).at(Step::Namespace, || "mount propagation")
+    let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at(Step::Namespace, || "/")?;
+    mount::set_propagation(root, mount::Propagation::Private, true)
+        .at(Step::Namespace, || "mount propagation")
 }
 
 /// Mounts the root over our `/`, visible to nobody but us, and not yet our root.
 pub(super) fn mount_root(rootfs: &Rootfs, made: &mut super::made::Made) -> Result<Root> {
     let mounted = detached(rootfs, made)?;
-    let place = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::Rootfs, || "/")?;
+    let place = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .at(Step::Rootfs, || "/")?;
     mount::attach(&mounted, place).at(Step::Rootfs, || "attach")?;
     // A bind of a shared mount would tell the host of everything mounted in the container.
-    mount::set_propagation(&mounted, mount::Propagation::Private, true).at(Step::Rootfs, || "propagation")?;
+    mount::set_propagation(&mounted, mount::Propagation::Private, true)
+        .at(Step::Rootfs, || "propagation")?;
     Ok(Root::new(mounted))
 }
 
@@ -27,8 +31,13 @@ fn detached(rootfs: &Rootfs, made: &mut super::made::Made) -> Result<OwnedFd> {
     match rootfs {
         Rootfs::Empty => {
             let empty = Filesystem::open("tmpfs").at(Step::Rootfs, || "tmpfs")?;
-            empty.option("mode=0555").and_then(|empty| empty.option("nr_inodes=2")).at(Step::Rootfs, || "tmpfs")?;
-            empty.mount(Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV).at(Step::Rootfs, || "tmpfs")
+            empty
+                .option("mode=0555")
+                .and_then(|empty| empty.option("nr_inodes=2"))
+                .at(Step::Rootfs, || "tmpfs")?;
+            empty
+                .mount(Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV)
+                .at(Step::Rootfs, || "tmpfs")
         }
         Rootfs::Overlay { lowers, upper, options, attributes } => {
             let upper = upper.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
@@ -45,11 +54,12 @@ fn detached(rootfs: &Rootfs, made: &mut super::made::Made) -> Result<OwnedFd> {
             Ok(tree)
         }
         Rootfs::Other { kind, source, options, attributes } => {
-            super::mounts::filesystem(kind, source, options, attributes.set).at(Step::Rootfs, || source.as_str())
+            super::mounts::filesystem(kind, source, options, attributes.set)
+                .at(Step::Rootfs, || source.as_str())
         }
-        Rootfs::Made { number } => {
-            made.take(*number).ok_or_else(|| StageError::refuse(Step::Rootfs, "descriptor", "it was not handed over"))
-        }
+        Rootfs::Made { number } => made.take(*number).ok_or_else(|| {
+            StageError::refuse(Step::Rootfs, "descriptor", "it was not handed over")
+        }),
     }
 }
 
@@ -62,8 +72,7 @@ pub(super) fn move_in(container: &Container, root: &Root) -> Result<()> {
     }
     match container.root_propagation {
         None | Some(Propagation::Private) => Ok(()),
-        Some(propagation) => {
-            mount::set_propagation(root.fd(), propagation.into(), true).at(Step::Rootfs, || "propagation")
-        }
+        Some(propagation) => mount::set_propagation(root.fd(), propagation.into(), true)
+            .at(Step::Rootfs, || "propagation"),
     }
 }

@@ -22,7 +22,8 @@ pub(super) fn run(handed_over: usize) -> ! {
     // First of all: nobody may look into us once we are in the container's namespaces.
     let hidden = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let Ok(control) = inherited(CONTROL) else { std::process::exit(70) };
-    let started = hidden.at(Step::Security, || "dumpable").and_then(|()| start(control.as_fd(), handed_over));
+    let started =
+        hidden.at(Step::Security, || "dumpable").and_then(|()| start(control.as_fd(), handed_over));
     let error = match started {
         Ok(Some(launch)) => launch.exec(),
         Ok(None) => {
@@ -54,7 +55,8 @@ fn start(control: BorrowedFd<'_>, handed_over: usize) -> Result<Option<Launch>> 
         Some(container) => set_up(&plan, container, made)?,
         None => match plan.terminal {
             Some(size) => {
-                let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at(Step::Terminal, || "/")?;
+                let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                    .at(Step::Terminal, || "/")?;
                 Some(terminal::open(root.as_fd(), size, plan.process.uid)?)
             }
             None => None,
@@ -94,10 +96,12 @@ fn set_up(plan: &Plan, container: &Container, mut made: Made) -> Result<Option<t
     mask::hide(container, &root, &null)?;
     rootfs::move_in(container, &root)?;
     if let Some(name) = &container.hostname {
-        rustix::system::sethostname(name.as_bytes()).at(Step::Namespace, || format!("host name {name}"))?;
+        rustix::system::sethostname(name.as_bytes())
+            .at(Step::Namespace, || format!("host name {name}"))?;
     }
     if let Some(name) = &container.domainname {
-        rustix::system::setdomainname(name.as_bytes()).at(Step::Namespace, || format!("domain name {name}"))?;
+        rustix::system::setdomainname(name.as_bytes())
+            .at(Step::Namespace, || format!("domain name {name}"))?;
     }
     Ok(terminal)
 }

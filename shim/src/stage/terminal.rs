@@ -3,7 +3,9 @@
 use super::error::{At, Result, StageError, Step};
 use super::tree::{Root, Want};
 use orlop_sys::mount;
-use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, fstatfs, major, minor, openat2};
+use rustix::fs::{
+    FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, fstatfs, major, minor, openat2,
+};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -41,11 +43,16 @@ pub(super) fn open(root: BorrowedFd<'_>, size: (u16, u16), uid: u32) -> Result<P
 fn verify(fd: &OwnedFd, device: impl Fn(u64) -> bool, name: &str) -> Result<()> {
     let stat = fstat(fd).at(Step::Terminal, || name)?;
     let system = fstatfs(fd).at(Step::Terminal, || name)?;
-    let terminal = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && device(stat.st_rdev);
+    let terminal =
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && device(stat.st_rdev);
     if terminal && system.f_type as i64 == DEVPTS_SUPER_MAGIC {
         return Ok(());
     }
-    Err(StageError::refuse(Step::Terminal, name, "it is not a terminal of the container's own devpts"))
+    Err(StageError::refuse(
+        Step::Terminal,
+        name,
+        "it is not a terminal of the container's own devpts",
+    ))
 }
 
 /// Shows the terminal as `/dev/console`.

@@ -3,7 +3,8 @@
 use super::error::{Result, StageError, Step};
 use super::plan::{Capabilities, Device, Process, Propagation};
 use oci_spec::runtime::{
-    self as oci, Capability, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, PosixRlimitType, Spec,
+    self as oci, Capability, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, PosixRlimitType,
+    Spec,
 };
 use orlop_sys::process::Namespaces;
 use std::path::{Path, PathBuf};
@@ -22,11 +23,16 @@ pub(super) struct NamespacePlan {
 /// Reads the namespaces, each at most once.
 pub(super) fn namespaces(spec: &Spec) -> Result<NamespacePlan> {
     let mut plan = NamespacePlan::default();
-    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let listed =
+        spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     for namespace in listed {
         let bit = namespace_bit(namespace)?;
         if plan.all.contains(bit) {
-            return Err(StageError::refuse(Step::Namespace, namespace.typ().to_string(), "it is listed twice"));
+            return Err(StageError::refuse(
+                Step::Namespace,
+                namespace.typ().to_string(),
+                "it is listed twice",
+            ));
         }
         plan.all = plan.all.with(bit);
         match namespace.path() {
@@ -49,7 +55,11 @@ fn namespace_bit(namespace: &LinuxNamespace) -> Result<Namespaces> {
         LinuxNamespaceType::Pid => Namespaces::PID,
         LinuxNamespaceType::Network => Namespaces::NET,
         LinuxNamespaceType::Time => {
-            return Err(StageError::refuse(Step::Namespace, "time", "not supported: remove it from the spec"));
+            return Err(StageError::refuse(
+                Step::Namespace,
+                "time",
+                "not supported: remove it from the spec",
+            ));
         }
     })
 }
@@ -170,10 +180,13 @@ pub(super) fn device(device: &oci::LinuxDevice) -> Result<Device> {
         LinuxDeviceType::B => 'b',
         LinuxDeviceType::P => 'p',
         LinuxDeviceType::C | LinuxDeviceType::U => 'c',
-        LinuxDeviceType::A => return Err(StageError::refuse(Step::Device, object(), "its type must be b, c or p")),
+        LinuxDeviceType::A => {
+            return Err(StageError::refuse(Step::Device, object(), "its type must be b, c or p"));
+        }
     };
     let number = |number: i64| {
-        u32::try_from(number).map_err(|_| StageError::refuse(Step::Device, object(), "its number is out of range"))
+        u32::try_from(number)
+            .map_err(|_| StageError::refuse(Step::Device, object(), "its number is out of range"))
     };
     Ok(Device {
         path: device.path().clone(),
@@ -193,7 +206,11 @@ pub(super) fn propagation(word: &str) -> Result<Propagation> {
         "slave" => Ok(Propagation::Slave),
         "shared" => Ok(Propagation::Shared),
         "unbindable" => Ok(Propagation::Unbindable),
-        _ => Err(StageError::refuse(Step::Spec, word, "no such propagation: private, slave, shared or unbindable")),
+        _ => Err(StageError::refuse(
+            Step::Spec,
+            word,
+            "no such propagation: private, slave, shared or unbindable",
+        )),
     }
 }
 

@@ -21,14 +21,19 @@ pub(super) fn container(
     let mounts = spec.mounts().iter().flatten();
     let mounts = mounts.map(|mount| translate_mount(mount, bundle)).collect::<Result<Vec<_>>>()?;
     let linux = spec.linux().as_ref();
-    let host_dev = |mount: &Mount| mount.target == Path::new("/dev") && !matches!(mount.kind, MountKind::New { .. });
-    let paths = |list: Option<&Vec<String>>| list.into_iter().flatten().map(PathBuf::from).collect();
+    let host_dev = |mount: &Mount| {
+        mount.target == Path::new("/dev") && !matches!(mount.kind, MountKind::New { .. })
+    };
+    let paths =
+        |list: Option<&Vec<String>>| list.into_iter().flatten().map(PathBuf::from).collect();
     let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
     let mut sysctls: Vec<(String, String)> =
         linux.and_then(|linux| linux.sysctl().clone()).into_iter().flatten().collect();
     sysctls.sort();
     let own_uts = namespaces.create.contains(Namespaces::UTS);
-    let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|word| !word.is_empty());
+    let propagation = linux
+        .and_then(|linux| linux.rootfs_propagation().as_deref())
+        .filter(|word| !word.is_empty());
     Ok(Container {
         rootfs: rootfs(spec, bundle, rootfs_mounts, init_only)?,
         root_readonly: spec.root().as_ref().and_then(oci::Root::readonly).unwrap_or(false),
@@ -51,13 +56,21 @@ fn rootfs(spec: &Spec, bundle: &Path, mounts: &[RootfsMount], init_only: bool) -
     match mounts {
         [] if init_only => Ok(Rootfs::Empty),
         [] => {
-            let root = spec.root().as_ref().ok_or_else(|| StageError::refuse(Step::Spec, "root", "it is missing"))?;
-            Ok(Rootfs::Bind { source: in_bundle(bundle, root.path()), attributes: Attributes::default() })
+            let root = spec
+                .root()
+                .as_ref()
+                .ok_or_else(|| StageError::refuse(Step::Spec, "root", "it is missing"))?;
+            Ok(Rootfs::Bind {
+                source: in_bundle(bundle, root.path()),
+                attributes: Attributes::default(),
+            })
         }
         [only] => rootfs_mount(only),
-        [_, second, ..] => {
-            Err(StageError::refuse(Step::Rootfs, second.kind.as_str(), "one mount makes the root, there is a second"))
-        }
+        [_, second, ..] => Err(StageError::refuse(
+            Step::Rootfs,
+            second.kind.as_str(),
+            "one mount makes the root, there is a second",
+        )),
     }
 }
 
@@ -134,10 +147,15 @@ fn translate_mount(given: &oci::Mount, bundle: &Path) -> Result<Mount> {
                 "rbind" => bind = Some(true),
                 "idmap" | "ridmap" => {
                     let cause = "id-mapped mounts are not supported yet: remove idmap";
-                    return Err(StageError::refuse(Step::Mount, target.display().to_string(), cause));
+                    return Err(StageError::refuse(
+                        Step::Mount,
+                        target.display().to_string(),
+                        cause,
+                    ));
                 }
                 // What we do for every mount, or what has no meaning for a new one.
-                "defaults" | "async" | "silent" | "loud" | "remount" | "tmpcopyup" | "newinstance" => {}
+                "defaults" | "async" | "silent" | "loud" | "remount" | "tmpcopyup"
+                | "newinstance" => {}
                 _ => options.push(option.clone()),
             }
         }
@@ -171,7 +189,11 @@ fn target(destination: &Path) -> Result<PathBuf> {
         }
     }
     if target == Path::new("/") {
-        return Err(StageError::refuse(Step::Mount, "/", "the root itself cannot be a destination"));
+        return Err(StageError::refuse(
+            Step::Mount,
+            "/",
+            "the root itself cannot be a destination",
+        ));
     }
     Ok(target)
 }

@@ -116,7 +116,11 @@ enum Created {
 }
 
 /// The path with the link at `index` replaced by what it says.
-fn follow(parent: &OwnedFd, wanted: &[OsString], index: usize) -> rustix::io::Result<Vec<OsString>> {
+fn follow(
+    parent: &OwnedFd,
+    wanted: &[OsString],
+    index: usize,
+) -> rustix::io::Result<Vec<OsString>> {
     use std::os::unix::ffi::OsStrExt;
     let part = wanted.get(index).ok_or(Errno::NOENT)?;
     let link = rustix::fs::readlinkat(parent, part, Vec::new())?;

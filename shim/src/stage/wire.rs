@@ -16,7 +16,8 @@ pub(super) fn write(plan: &Plan, filter: &[u8]) -> Result<OwnedFd> {
     bytes.extend_from_slice(&(filter.len() as u64).to_ne_bytes());
     bytes.extend_from_slice(&plan);
     bytes.extend_from_slice(filter);
-    let memfd = rustix::fs::memfd_create("orlop-plan", MemfdFlags::CLOEXEC).at(Step::Spawn, || "plan")?;
+    let memfd =
+        rustix::fs::memfd_create("orlop-plan", MemfdFlags::CLOEXEC).at(Step::Spawn, || "plan")?;
     let mut file = File::from(memfd);
     file.write_all(&bytes).at(Step::Spawn, || "plan")?;
     file.rewind().at(Step::Spawn, || "plan")?;
@@ -45,13 +46,16 @@ fn split(bytes: &[u8]) -> Option<(Plan, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::plan::Process;
+    use super::*;
 
     #[test]
     fn plans_cross_whole_however_long() {
         let args = (0..4000).map(|n| format!("{n}{}", "x".repeat(250))).collect::<Vec<_>>();
-        let plan = Plan { process: Process { args: args.clone(), ..Process::default() }, ..Plan::default() };
+        let plan = Plan {
+            process: Process { args: args.clone(), ..Process::default() },
+            ..Plan::default()
+        };
         let (read, filter) = read(write(&plan, &[1, 2, 3]).unwrap()).unwrap();
         assert_eq!(read.process.args, args);
         assert_eq!(filter, [1, 2, 3]);

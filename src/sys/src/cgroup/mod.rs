@@ -1,85 +1,81 @@
 //! Control groups: v1, hybrid and v2, by the files themselves (docs/decisions/0001-cgroups.md).
 
-use crate::error::Result;
+mod bpf;
+mod devices;
+mod files;
+mod hierarchy;
+mod lifecycle;
+mod limits;
+mod oom;
+mod usage;
+
+pub use hierarchy::{Hierarchies, Layout};
+pub use oom::OomNotifier;
+pub use usage::Usage;
+
+use crate::error::{Context, Error, Result};
+use hierarchy::Legacy;
 use oci_spec::runtime::LinuxResources;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-
-/// How the host mounts its control groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// Controllers on v1 only.
-    V1,
-    /// Controllers on v1, and a unified hierarchy (with none) beside them.
-    Hybrid,
-    /// The unified hierarchy holds the controllers.
-    V2,
-}
-
-/// What the host has, read once from `/proc/self/mountinfo`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hierarchies {
-    /// The layout.
-    pub layout: Layout,
-}
-
-impl Hierarchies {
-    /// Reads the host's mounts.
-    pub fn detect() -> Result<Self> {
-        todo!()
-    }
-}
 
 /// One control group in every hierarchy.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
-}
-
-/// A descriptor that becomes readable (poll: POLLIN or POLLPRI) when the kernel may have killed for memory.
-#[derive(Debug)]
-pub struct OomNotifier(OwnedFd);
-
-/// Numbers for stats; what the host does not count is 0.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// CPU time used, nanoseconds.
-    pub cpu_ns: u64,
-    /// CPU time in user mode, nanoseconds.
-    pub cpu_user_ns: u64,
-    /// CPU time in the kernel, nanoseconds.
-    pub cpu_system_ns: u64,
-    /// Periods, and those in which it was throttled, and for how long (nanoseconds).
-    pub throttling: (u64, u64, u64),
-    /// Memory charged, bytes.
-    pub memory_usage: u64,
-    /// Memory limit, bytes; `u64::MAX` is none.
-    pub memory_limit: u64,
-    /// Inactive file pages, bytes: usage minus this is the working set.
-    pub memory_inactive_file: u64,
-    /// Anonymous memory, bytes.
-    pub memory_rss: u64,
-    /// Swap used, bytes.
-    pub swap_usage: u64,
-    /// Minor-and-major, and major page faults.
-    pub page_faults: (u64, u64),
-    /// Processes and threads.
-    pub pids: u64,
-    /// Their limit; `u64::MAX` is none.
-    pub pids_limit: u64,
+    layout: Layout,
+    legacy: Vec<Legacy>,
+    unified: Option<(PathBuf, OwnedFd)>,
 }
 
 impl Cgroup {
     /// Creates the group at `path` (`/a/b/c` below the hierarchy's root, or the systemd driver's
     /// `slice:prefix:name`, which is only mapped to its path today: units over D-Bus come later)
-    /// and sets its limits. Whatever was made is removed when it fails.
-    pub fn create(_hierarchies: &Hierarchies, _path: &str, _resources: Option<&LinuxResources>) -> Result<Self> {
-        todo!()
+    /// and sets its limits. Without `resources` only the default devices are allowed.
+    /// Whatever was made is removed when it fails.
+    pub fn create(
+        hierarchies: &Hierarchies,
+        path: &str,
+        resources: Option<&LinuxResources>,
+    ) -> Result<Self> {
+        let path = hierarchy::parse_path(path).ok_or_else(|| bad_path(path))?;
+        let (legacy, unified) = hierarchies.directories(&path);
+        let mut made = Vec::new();
+        let result = make(hierarchies, &legacy, unified.as_deref(), &mut made).and_then(|()| {
+            let group = Self::with(hierarchies.layout, path, legacy, unified)?;
+            let fallback = LinuxResources::default();
+            limits::apply(&group, resources.unwrap_or(&fallback), limits::Kind::New)?;
+            Ok(group)
+        });
+        if result.is_err() {
+            for directory in made.iter().rev() {
+                let _ = std::fs::remove_dir(directory);
+            }
+        }
+        result
     }
 
     /// The group at `path`, which exists.
-    pub fn open(_hierarchies: &Hierarchies, _path: &str) -> Result<Self> {
-        todo!()
+    pub fn open(hierarchies: &Hierarchies, path: &str) -> Result<Self> {
+        let path = hierarchy::parse_path(path).ok_or_else(|| bad_path(path))?;
+        let (legacy, unified) = hierarchies.directories(&path);
+        Self::with(hierarchies.layout, path, legacy, unified)
+    }
+
+    fn with(
+        layout: Layout,
+        path: PathBuf,
+        legacy: Vec<Legacy>,
+        unified: Option<PathBuf>,
+    ) -> Result<Self> {
+        let open = |directory: PathBuf| -> Result<(PathBuf, OwnedFd)> {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let name = || directory.display().to_string();
+            let fd = rustix::fs::open(&directory, flags, Mode::empty()).context("open", name)?;
+            Ok((directory, fd))
+        };
+        Ok(Self { path, layout, legacy, unified: unified.map(open).transpose()? })
     }
 
     /// Its path below the root of each hierarchy.
@@ -88,75 +84,140 @@ impl Cgroup {
     }
 
     /// Changes limits; what `resources` does not name stays.
-    pub fn update(&self, _resources: &LinuxResources) -> Result<()> {
-        todo!()
+    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+        limits::apply(self, resources, limits::Kind::Update)
     }
 
     /// The unified directory for CLONE_INTO_CGROUP, where there is one.
     pub fn unified(&self) -> Option<BorrowedFd<'_>> {
-        None
+        self.unified.as_ref().map(|(_, fd)| fd.as_fd())
     }
 
-    /// The v1 `tasks` files, open for a process that joins itself.
+    /// The v1 `tasks` files, open for a process that joins itself: a single thread that writes "0"
+    /// does not wait for the kernel's grace period, unlike a write of its number by someone else.
     pub fn tasks_files(&self) -> Result<Vec<OwnedFd>> {
-        todo!()
+        let open = |legacy: &Legacy| {
+            let path = legacy.mount.join("tasks");
+            rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                .context("open", || path.display().to_string())
+        };
+        self.legacy.iter().map(open).collect()
     }
 
     /// What a container may see of it: directory under `/sys/fs/cgroup` (empty: itself), further
     /// names of that directory, and the group's directory on the host.
     pub fn views(&self) -> Vec<(String, Vec<String>, PathBuf)> {
-        todo!()
+        if self.layout == Layout::V2 {
+            return self
+                .unified
+                .iter()
+                .map(|(directory, _)| (String::new(), Vec::new(), directory.clone()))
+                .collect();
+        }
+        let view = |legacy: &Legacy| {
+            let name = legacy.controllers.join(",");
+            let links =
+                if legacy.controllers.len() > 1 { legacy.controllers.clone() } else { Vec::new() };
+            (name, links, legacy.mount.clone())
+        };
+        self.legacy.iter().map(view).collect()
     }
 
-    /// Processes in it and below.
-    pub fn procs(&self) -> Result<Vec<i32>> {
-        todo!()
+    /// The v1 directory of a controller.
+    fn legacy(&self, controller: &str) -> Option<&Path> {
+        let has = |legacy: &&Legacy| legacy.controllers.iter().any(|name| name == controller);
+        self.legacy.iter().find(has).map(|legacy| legacy.mount.as_path())
     }
 
-    /// Kills everything in it and below.
-    pub fn kill_all(&self) -> Result<()> {
-        todo!()
+    /// The unified directory.
+    fn unified_dir(&self) -> Option<&Path> {
+        self.unified.as_ref().map(|(directory, _)| directory.as_path())
     }
 
-    /// Freezes it.
-    pub fn freeze(&self) -> Result<()> {
-        todo!()
-    }
-
-    /// Thaws it.
-    pub fn thaw(&self) -> Result<()> {
-        todo!()
-    }
-
-    /// Removes it and what is below; processes that are still ending are waited for, bounded.
-    pub fn delete(&self) -> Result<()> {
-        todo!()
-    }
-
-    /// How often the kernel killed for memory here since it exists.
-    pub fn oom_kills(&self) -> Result<u64> {
-        todo!()
-    }
-
-    /// Opens the notification of memory kills.
-    pub fn oom_notifier(&self) -> Result<OomNotifier> {
-        todo!()
-    }
-
-    /// Reads the counters.
-    pub fn usage(&self) -> Result<Usage> {
-        todo!()
+    /// The directory that holds the controllers on v2.
+    fn v2(&self) -> Option<&Path> {
+        self.unified_dir().filter(|_| self.layout == Layout::V2)
     }
 }
 
-impl OomNotifier {
-    /// The descriptor to poll for POLLIN (v1) or POLLPRI (v2): ask for both.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        use std::os::fd::AsFd;
-        self.0.as_fd()
-    }
-
-    /// Takes the event; then ask [`Cgroup::oom_kills`].
-    pub fn consume(&self) {}
+fn bad_path(path: &str) -> Error {
+    Error::new("cgroup path", format!("{path:?}: use /a/b or slice:prefix:name"), libc::EINVAL)
 }
 
+/// Makes the directories, and remembers each that was not there.
+fn make(
+    hierarchies: &Hierarchies,
+    legacy: &[Legacy],
+    unified: Option<&Path>,
+    made: &mut Vec<PathBuf>,
+) -> Result<()> {
+    for (group, root) in legacy.iter().zip(&hierarchies.legacy) {
+        let cpuset = group.controllers.iter().any(|name| name == "cpuset");
+        for directory in levels(&root.mount, &group.mount) {
+            if make_one(&directory, made)? && cpuset {
+                inherit_cpuset(&directory)?;
+            }
+        }
+    }
+    if let (Some(leaf), Some(root)) = (unified, &hierarchies.unified) {
+        let mut parent = root.clone();
+        for directory in levels(root, leaf) {
+            if hierarchies.layout == Layout::V2 {
+                delegate(&parent)?;
+            }
+            make_one(&directory, made)?;
+            parent = directory;
+        }
+    }
+    Ok(())
+}
+
+/// The directories from below `root` down to `leaf`.
+fn levels(root: &Path, leaf: &Path) -> Vec<PathBuf> {
+    let mut levels: Vec<PathBuf> =
+        leaf.ancestors().take_while(|ancestor| *ancestor != root).map(Path::to_owned).collect();
+    levels.reverse();
+    levels
+}
+
+fn make_one(directory: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
+    match rustix::fs::mkdir(directory, Mode::from_raw_mode(0o755)) {
+        Ok(()) => {
+            made.push(directory.to_owned());
+            Ok(true)
+        }
+        Err(rustix::io::Errno::EXIST) => Ok(false),
+        Err(errno) => Err(errno).context("mkdir", || directory.display().to_string()),
+    }
+}
+
+/// A new v1 cpuset is empty, and nothing may join it: it takes what its parent has.
+fn inherit_cpuset(directory: &Path) -> Result<()> {
+    let Some(parent) = directory.parent() else { return Ok(()) };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if files::read(directory, file)?.trim().is_empty() {
+            files::write(directory, file, files::read(parent, file)?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the children of a v2 group have every controller that it has itself.
+fn delegate(directory: &Path) -> Result<()> {
+    const WANTED: [&str; 8] = ["cpu", "cpuset", "hugetlb", "io", "memory", "misc", "pids", "rdma"];
+    let available = files::read(directory, "cgroup.controllers")?;
+    let enabled = files::read(directory, "cgroup.subtree_control")?;
+    let enabled: Vec<&str> = enabled.split_ascii_whitespace().collect();
+    let missing: Vec<String> = available
+        .split_ascii_whitespace()
+        .filter(|name| WANTED.contains(name) && !enabled.contains(name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    files::write(directory, "cgroup.subtree_control", &missing.join(" "))
+}
+
+#[cfg(test)]
+mod tests;

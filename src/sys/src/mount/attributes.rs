@@ -90,7 +90,11 @@ pub fn set_propagation(mount: impl AsFd, propagation: Propagation, recursive: bo
 /// Maps the owners of a detached mount by the user namespace `userns`.
 pub fn set_idmap(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Result<()> {
     let userns = userns.as_fd().as_raw_fd() as u64;
-    setattr(mount.as_fd(), &MountAttr { set: Attributes::IDMAP, userns, ..MountAttr::default() }, recursive)
+    setattr(
+        mount.as_fd(),
+        &MountAttr { set: Attributes::IDMAP, userns, ..MountAttr::default() },
+        recursive,
+    )
 }
 
 fn setattr(mount: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> Result<()> {

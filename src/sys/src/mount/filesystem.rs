@@ -18,7 +18,8 @@ pub struct Filesystem {
 impl Filesystem {
     /// Opens a file system by type: `proc`, `tmpfs`, `overlay`.
     pub fn open(kind: &str) -> Result<Self> {
-        let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen", || kind)?;
+        let context =
+            rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context("fsopen", || kind)?;
         Ok(Self { context, kind: kind.to_owned() })
     }
 
@@ -59,9 +60,13 @@ impl Filesystem {
             let mut object = format!("{} {}", self.kind, what());
             let mut buffer = [0_u8; 512];
             if let Ok(length) = rustix::io::read(&self.context, &mut buffer) {
-                let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
+                let text =
+                    String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
                 // "e overlay: text": the level, then the message.
-                object.push_str(&format!(" ({})", text.trim().trim_start_matches(['e', 'w', 'i']).trim()));
+                object.push_str(&format!(
+                    " ({})",
+                    text.trim().trim_start_matches(['e', 'w', 'i']).trim()
+                ));
             }
             Error::new("fsconfig", object, errno.raw_os_error())
         })
@@ -91,7 +96,8 @@ pub fn overlay<P: AsRef<Path>>(
                 let all: Vec<_> = std::iter::once(first).chain(lowers).map(escape).collect();
                 overlay.string("lowerdir", &all.join(&b':'))?;
             }
-            result => overlay.explain(result, || format!("lowerdir+={}", String::from_utf8_lossy(first)))?,
+            result => overlay
+                .explain(result, || format!("lowerdir+={}", String::from_utf8_lossy(first)))?,
         }
     }
     if let Some((upper, work)) = upper {
@@ -144,6 +150,9 @@ impl Attributes {
     /// This, then `other`: the later word wins.
     #[must_use]
     pub fn then(self, other: Self) -> Self {
-        Self { set: (self.set & !other.clear) | other.set, clear: (self.clear & !other.set) | other.clear }
+        Self {
+            set: (self.set & !other.clear) | other.set,
+            clear: (self.clear & !other.set) | other.clear,
+        }
     }
 }

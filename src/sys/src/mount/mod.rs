@@ -26,7 +26,8 @@ pub fn clone_tree(source: impl AsFd, recursive: bool) -> Result<OwnedFd> {
 
 /// [`clone_tree`] of what is at `path` now; symbolic links are followed.
 pub fn clone_path(path: &Path, recursive: bool) -> Result<OwnedFd> {
-    rustix::mount::open_tree(CWD, path, tree_flags(recursive)).context("open_tree", || path.display().to_string())
+    rustix::mount::open_tree(CWD, path, tree_flags(recursive))
+        .context("open_tree", || path.display().to_string())
 }
 
 fn tree_flags(recursive: bool) -> OpenTreeFlags {
@@ -37,13 +38,15 @@ fn tree_flags(recursive: bool) -> OpenTreeFlags {
 /// Attaches the detached mount at the directory or file `target`.
 pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(mount, c"", target, c"", flags).context("move_mount", || "by descriptor")
+    rustix::mount::move_mount(mount, c"", target, c"", flags)
+        .context("move_mount", || "by descriptor")
 }
 
 /// Attaches the detached mount at a path that we own, such as a directory under `/run/orlop`.
 pub fn attach_path(mount: impl AsFd, target: &Path) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    rustix::mount::move_mount(mount, c"", CWD, target, flags).context("move_mount", || target.display().to_string())
+    rustix::mount::move_mount(mount, c"", CWD, target, flags)
+        .context("move_mount", || target.display().to_string())
 }
 
 /// Takes the mount at `target` out of the tree, at once, whoever still uses it.

@@ -72,7 +72,10 @@ mod tests {
         let line = br"36 35 98:0 /mnt1 /a\040b\134c rw,noatime shared:1 master:2 - ext3 /dev/root rw,errors=continue";
         let entry = parse(line).unwrap();
         assert_eq!(entry.target, PathBuf::from(r"/a b\c"));
-        assert_eq!((entry.id, entry.kind.as_str(), entry.source.as_str()), (36, "ext3", "/dev/root"));
+        assert_eq!(
+            (entry.id, entry.kind.as_str(), entry.source.as_str()),
+            (36, "ext3", "/dev/root")
+        );
         assert_eq!(entry.super_options, "rw,errors=continue");
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"x y"), None);

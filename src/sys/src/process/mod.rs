@@ -13,7 +13,9 @@ mod spawn;
 mod stack;
 
 pub use exec::exec;
-pub use own::{block_termination, close_on_exec_from, inherited, new_session_keyring, reap_until_terminated};
+pub use own::{
+    block_termination, close_on_exec_from, inherited, new_session_keyring, reap_until_terminated,
+};
 pub use pidfd::{Exit, Pidfd, boot_id, start_time};
 pub use sealed::sealed_copy;
 pub use spawn::{Child, Command, IdMap, Namespaces, Program, SpawnError, SpawnStep};

@@ -29,7 +29,8 @@ pub fn inherited(number: i32) -> Result<OwnedFd> {
 /// Marks every descriptor from `first` on close-on-exec.
 pub fn close_on_exec_from(first: u32) -> Result<()> {
     // SAFETY: no memory is involved, and no descriptor is closed before an exec.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result < 0 { Err(Error::last("close_range", format!("from {first}"))) } else { Ok(()) }
 }
 

@@ -1,0 +1,178 @@
+//! Which control group hierarchies the host has, and where.
+
+use crate::error::Result;
+use crate::mount::{MountEntry, mount_table};
+use std::path::{Path, PathBuf};
+
+/// How the host mounts its control groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Controllers on v1 only.
+    V1,
+    /// Controllers on v1, and a unified hierarchy (with few or none) beside them.
+    Hybrid,
+    /// The unified hierarchy holds the controllers.
+    V2,
+}
+
+/// A v1 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Legacy {
+    pub(super) controllers: Vec<String>,
+    pub(super) mount: PathBuf,
+}
+
+/// What the host has, read once from `/proc/self/mountinfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchies {
+    /// The layout.
+    pub layout: Layout,
+    pub(super) legacy: Vec<Legacy>,
+    pub(super) unified: Option<PathBuf>,
+}
+
+/// The controllers that limits are for. Named hierarchies and those without limits are left alone.
+const CONTROLLERS: [&str; 11] = [
+    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb",
+    "net_cls", "net_prio",
+];
+
+impl Hierarchies {
+    /// Reads the host's mounts.
+    pub fn detect() -> Result<Self> {
+        Ok(Self::from_mounts(&mount_table()?))
+    }
+
+    fn from_mounts(mounts: &[MountEntry]) -> Self {
+        let mut legacy: Vec<Legacy> = Vec::new();
+        let mut unified = None;
+        for mount in mounts {
+            match mount.kind.as_str() {
+                "cgroup2" if unified.is_none() => unified = Some(mount.target.clone()),
+                "cgroup" => {
+                    let options = mount.super_options.split(',');
+                    let controllers: Vec<String> = options
+                        .filter(|option| CONTROLLERS.contains(option))
+                        .map(str::to_owned)
+                        .collect();
+                    if !controllers.is_empty()
+                        && !legacy.iter().any(|known| known.controllers == controllers)
+                    {
+                        legacy.push(Legacy { controllers, mount: mount.target.clone() });
+                    }
+                }
+                _ => {}
+            }
+        }
+        let layout = match (legacy.is_empty(), &unified) {
+            (true, _) => Layout::V2,
+            (false, Some(_)) => Layout::Hybrid,
+            (false, None) => Layout::V1,
+        };
+        Self { layout, legacy, unified }
+    }
+
+    /// The v1 directories and the unified one of the group at `path` (absolute).
+    pub(super) fn directories(&self, path: &Path) -> (Vec<Legacy>, Option<PathBuf>) {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        let at = |legacy: &Legacy| Legacy { mount: legacy.mount.join(below), ..legacy.clone() };
+        (self.legacy.iter().map(at).collect(), self.unified.as_ref().map(|mount| mount.join(below)))
+    }
+}
+
+/// The path of a group below the root of each hierarchy: as given when it begins with `/`, or from
+/// the systemd driver's `slice:prefix:name`. `None` when it is neither, or would leave the hierarchy.
+///
+/// The systemd form is only mapped to its path: the unit itself is made over D-Bus, which comes with
+/// the systemd driver.
+pub(super) fn parse_path(text: &str) -> Option<PathBuf> {
+    let path = match text.split(':').collect::<Vec<_>>().as_slice() {
+        [slice, prefix, name] if !text.starts_with('/') => systemd_path(slice, prefix, name)?,
+        _ => Path::new("/").join(text),
+    };
+    let plain = path.components().all(|part| {
+        matches!(part, std::path::Component::Normal(_) | std::path::Component::RootDir)
+    });
+    (plain && path != Path::new("/") && !text.contains('\0')).then_some(path)
+}
+
+/// `a-b.slice` lies in `a.slice`; the last part is `<prefix>-<name>.scope`.
+fn systemd_path(slice: &str, prefix: &str, name: &str) -> Option<PathBuf> {
+    let mut path = PathBuf::from("/");
+    let slice = if slice.is_empty() { "system.slice" } else { slice };
+    let stem = slice.strip_suffix(".slice")?;
+    if stem != "-" {
+        let mut so_far = String::new();
+        for part in stem.split('-') {
+            if part.is_empty() || part.contains('/') {
+                return None;
+            }
+            if !so_far.is_empty() {
+                so_far.push('-');
+            }
+            so_far.push_str(part);
+            path.push(format!("{so_far}.slice"));
+        }
+    }
+    if name.is_empty() || name.contains('/') || prefix.contains('/') {
+        return None;
+    }
+    let unit = match (name.ends_with(".slice"), prefix.is_empty()) {
+        (true, _) => name.to_owned(),
+        (false, true) => format!("{name}.scope"),
+        (false, false) => format!("{prefix}-{name}.scope"),
+    };
+    path.push(unit);
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_both_drivers() {
+        for (text, path) in [
+            ("/kubepods/pod1/c", Some("/kubepods/pod1/c")),
+            ("kubepods/c", Some("/kubepods/c")),
+            (
+                "kubepods-burstable-pod1.slice:orlop:abc",
+                Some(
+                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/orlop-abc.scope",
+                ),
+            ),
+            (":orlop:abc", Some("/system.slice/orlop-abc.scope")),
+            ("-.slice::abc", Some("/abc.scope")),
+            ("a.slice:p:b.slice", Some("/a.slice/b.slice")),
+            ("/", None),
+            ("", None),
+            ("/a/../../b", None),
+            ("a--b.slice:p:c", None),
+            ("a:p:c", None),
+            ("a.slice:p:../c", None),
+        ] {
+            assert_eq!(parse_path(text), path.map(PathBuf::from), "{text}");
+        }
+    }
+
+    #[test]
+    fn layouts() {
+        let mount = |kind: &str, target: &str, options: &str| MountEntry {
+            id: 0,
+            root: PathBuf::from("/"),
+            target: PathBuf::from(target),
+            kind: kind.to_owned(),
+            source: "cgroup".to_owned(),
+            super_options: options.to_owned(),
+        };
+        let v2 = [mount("cgroup2", "/sys/fs/cgroup", "rw,nsdelegate")];
+        assert_eq!(Hierarchies::from_mounts(&v2).layout, Layout::V2);
+        let joint = mount("cgroup", "/sys/fs/cgroup/cpu,cpuacct", "rw,cpu,cpuacct");
+        let named = mount("cgroup", "/sys/fs/cgroup/systemd", "rw,xattr,name=systemd");
+        let v1 = Hierarchies::from_mounts(&[joint.clone(), named]);
+        assert_eq!((v1.layout, v1.legacy.len()), (Layout::V1, 1));
+        let hybrid =
+            Hierarchies::from_mounts(&[joint, mount("cgroup2", "/sys/fs/cgroup/unified", "rw")]);
+        assert_eq!(hybrid.layout, Layout::Hybrid);
+    }
+}

@@ -144,7 +144,8 @@ impl Node {
         }
         left.extend(self.processes().iter().map(|pid| {
             let name = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            format!("process {pid} {}", name.replace('\0', " "))
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            format!("process {pid} {} {stat}", name.replace('\0', " "))
         }));
         for path in self.cgroups() {
             left.push(format!("cgroup {}", path.display()));
@@ -364,7 +365,7 @@ pub fn shell(node: &Node, name: &str, script: &str) -> ContainerConfig {
             no_new_privs: false,
             masked_paths: vec![],
             readonly_paths: vec![],
-            seccomp: Some(SecurityProfile::RuntimeDefault),
+            seccomp: None,
             apparmor: None,
         },
         stop_signal: None,

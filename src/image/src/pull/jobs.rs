@@ -74,8 +74,8 @@ impl<T: Clone> Ticket<T> {
     /// The job's result; `None` where it died without one.
     pub(crate) async fn wait(&self) -> Option<T> {
         let mut result = self.result.clone();
-        let value = result.wait_for(Option::is_some).await.ok()?.clone();
-        value
+        let value = result.wait_for(Option::is_some).await;
+        value.ok()?.clone()
     }
 
     /// Gives up the result. Where nobody else wants it, returns when the job has ended.

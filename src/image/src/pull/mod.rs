@@ -50,17 +50,19 @@ pub(crate) async fn pull(
     auth: Option<Auth>,
     progress: Option<Progress>,
 ) -> Result<Digest, PullError> {
-    let fail = |kind| PullError { reference: reference.clone(), kind };
     let (work, name, credentials) = (inner.clone(), reference.clone(), auth.clone());
     let shared = Arc::new(Shared { listeners: Mutex::new(progress.into_iter().collect()) });
     let (ticket, _) = inner.pulls.join((reference.clone(), auth), move |cancel| async move {
         let result = run(&work, &name, credentials, shared, cancel).await;
         result.map_err(|kind| PullError { reference: name, kind })
     });
-    ticket
-        .wait()
-        .await
-        .unwrap_or_else(|| Err(fail(Kind::Store { message: "the pull's task died".into() })))
+    match ticket.wait().await {
+        Some(result) => result,
+        None => {
+            let kind = Kind::Store { message: "the pull's task died".into() };
+            Err(PullError { reference: reference.clone(), kind })
+        }
+    }
 }
 
 async fn run(

@@ -160,13 +160,27 @@ async fn short_rate_limit_is_waited_for() {
     store.pull(&reference(&fake.name("x:1")), None, None).await.unwrap();
 }
 
-/// What each of these documents is refused for; nothing is kept of any.
-#[tokio::test]
-async fn hostile_documents() {
-    let temp = tempfile::tempdir().unwrap();
-    let fake = Fake::plain();
-    let good = two_layers();
-    fake.put_image("x", "good", &good);
+/// Tag, declared type, content, and what the refusal says.
+type Hostile = (&'static str, &'static str, Vec<u8>, &'static str);
+
+fn manifests_as_they_are(good: &ImageParts) -> Vec<Hostile> {
+    let deep = format!("{{\"schemaVersion\":2,\"x\":{}{}}}", "[".repeat(100), "]".repeat(100));
+    vec![
+        ("type", OCI_INDEX, good.manifest.clone(), "was sent as"),
+        ("deep", OCI_MANIFEST, deep.into_bytes(), "levels deep"),
+        ("not-json", OCI_MANIFEST, b"<html>".to_vec(), "manifest is not valid"),
+        ("array", OCI_MANIFEST, b"[]".to_vec(), "manifest is not valid"),
+        (
+            "schema1",
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            b"{\"schemaVersion\":1}".to_vec(),
+            "schema 1 has been retired",
+        ),
+        ("big", OCI_MANIFEST, vec![b' '; (4 << 20) + 1], "manifest is too large"),
+    ]
+}
+
+fn manifests_changed(good: &ImageParts) -> Vec<Hostile> {
     let value: serde_json::Value = serde_json::from_slice(&good.manifest).unwrap();
     let changed = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut value = value.clone();
@@ -174,26 +188,15 @@ async fn hostile_documents() {
         serde_json::to_vec(&value).unwrap()
     };
     let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
-    let deep = format!("{{\"schemaVersion\":2,\"x\":{}{}}}", "[".repeat(100), "]".repeat(100));
     let many = changed(&|v| v["layers"] = json!(vec![v["layers"][0].clone(); 501]));
-    let cases: Vec<(&str, &str, Vec<u8>, &str)> = vec![
+    vec![
         (
             "both",
             OCI_MANIFEST,
             changed(&|v| v["manifests"] = json!([])),
             "both an index and a manifest",
         ),
-        ("type", OCI_INDEX, good.manifest.clone(), "was sent as"),
-        ("deep", OCI_MANIFEST, deep.into_bytes(), "levels deep"),
-        ("not-json", OCI_MANIFEST, b"<html>".to_vec(), "manifest is not valid"),
-        ("array", OCI_MANIFEST, b"[]".to_vec(), "manifest is not valid"),
         ("null", OCI_MANIFEST, changed(&|v| v["layers"] = json!(null)), "manifest is not valid"),
-        (
-            "schema1",
-            "application/vnd.docker.distribution.manifest.v1+prettyjws",
-            b"{\"schemaVersion\":1}".to_vec(),
-            "schema 1 has been retired",
-        ),
         (
             "version",
             OCI_MANIFEST,
@@ -231,7 +234,6 @@ async fn hostile_documents() {
             "manifest is not valid",
         ),
         ("many", OCI_MANIFEST, many, "number of layers is too large: 501"),
-        ("big", OCI_MANIFEST, vec![b' '; (4 << 20) + 1], "manifest is too large"),
         (
             "negative",
             OCI_MANIFEST,
@@ -272,7 +274,16 @@ async fn hostile_documents() {
             changed(&|v| v["layers"][1]["size"] = json!(u64::MAX)),
             "no space left",
         ),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn hostile_documents() {
+    let temp = tempfile::tempdir().unwrap();
+    let fake = Fake::plain();
+    let good = two_layers();
+    fake.put_image("x", "good", &good);
+    let cases = manifests_as_they_are(&good).into_iter().chain(manifests_changed(&good));
     let store = open(temp.path());
     for (tag, media_type, bytes, want) in cases {
         fake.put_manifest("x", tag, media_type, &bytes);

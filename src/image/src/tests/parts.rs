@@ -140,8 +140,11 @@ impl ImageParts {
     }
 }
 
-/// An index of images for platforms (os, architecture, variant).
-pub(super) fn index(images: &[(&ImageParts, (&str, &str, Option<&str>))]) -> Vec<u8> {
+/// Operating system, architecture, variant.
+type PlatformParts<'a> = (&'a str, &'a str, Option<&'a str>);
+
+/// An index of images for platforms.
+pub(super) fn index(images: &[(&ImageParts, PlatformParts<'_>)]) -> Vec<u8> {
     let entry =
         |(image, (os, architecture, variant)): &(&ImageParts, (&str, &str, Option<&str>))| {
             let mut entry = descriptor(image.media_type, &image.manifest);

@@ -103,6 +103,21 @@ fn pax_values_win() {
     assert_eq!(members[1].0.path, b"next");
 }
 
+/// Sizes that one reader sees and another does not: each hides a member in a file's contents.
+#[test]
+fn a_size_cannot_be_hidden() {
+    let inner = Builder::default().file("hidden", b"").bytes;
+    for records in [
+        vec![("SCHILY.xattr.user.x", &b"a\nb"[..]), ("size", b"512")],
+        vec![("size", &b"0"[..]), ("size", b"512")],
+        vec![("comment", &b"size=0\n11 size=0\n"[..]), ("size", b"512")],
+    ] {
+        let archive =
+            Builder::default().pax(&records).file("a", b"").data(&inner).file("b", b"").end();
+        assert_eq!(names(&archive).unwrap(), ["a", "b"]);
+    }
+}
+
 #[test]
 fn numbers() {
     for (field, expected) in [

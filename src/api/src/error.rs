@@ -11,15 +11,27 @@ pub(crate) enum ApiError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     #[error("{}", .0.report())]
-    Lifecycle(#[from] orlop_lifecycle::Error),
+    Lifecycle(Box<orlop_lifecycle::Error>),
     #[error(transparent)]
-    Pull(#[from] PullError),
+    Pull(Box<PullError>),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("server is not initialized yet")]
     NotReady,
     #[error("{call} is not supported yet")]
     NoCall { call: &'static str },
+}
+
+impl From<orlop_lifecycle::Error> for ApiError {
+    fn from(error: orlop_lifecycle::Error) -> Self {
+        Self::Lifecycle(Box::new(error))
+    }
+}
+
+impl From<PullError> for ApiError {
+    fn from(error: PullError) -> Self {
+        Self::Pull(Box::new(error))
+    }
 }
 
 impl ApiError {

@@ -1,5 +1,7 @@
 //! The server over a real socket, before there is anything behind it: readiness and limits.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use orlop_api::v1::image_service_client::ImageServiceClient;
 use orlop_api::v1::runtime_service_client::RuntimeServiceClient;
 use orlop_api::{Abilities, Api, MAX_REQUEST, Node, v1};

@@ -11,7 +11,8 @@ fn strings(value: &Value) -> Vec<&str> {
 #[test]
 fn entrypoint_and_cmd() {
     type Words = &'static [&'static str];
-    let cases: [(Words, Words, Words, Words, Result<Words, ()>); 9] = [
+    type Case = (Words, Words, Words, Words, Result<Words, ()>);
+    let cases: [Case; 9] = [
         (&["e"], &["c"], &[], &[], Ok(&["e", "c"])),
         (&["e"], &["c"], &["x"], &[], Ok(&["x"])),
         (&["e"], &["c"], &["x"], &["y"], Ok(&["x", "y"])),

@@ -160,6 +160,10 @@ impl Plugin for Bridge {
         ipam::check(call)?;
         let result =
             call.prev_result.ok_or_else(|| PluginError::new("bridge: prevResult is missing"))?;
+        if config.ip_masq {
+            let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
+            masquerade::check(call.network, call.container_id, call.ifname, &addresses)?;
+        }
         let netns = veth::open_netns(call)?;
         let inside = netns::inside_net(&netns, || veth::check_inside(call, result))
             .map_err(|error| PluginError::io(format!("enter the network namespace: {error}")))??;

@@ -57,7 +57,8 @@ pub struct BuiltinBridge {
 
 impl Default for BuiltinBridge {
     fn default() -> Self {
-        let v4 = std::net::Ipv4Addr::new(10, 88, 0, 0);
+        // Chosen away from what Kubernetes, Docker, Podman and common guides use.
+        let v4 = std::net::Ipv4Addr::new(10, 189, 0, 0);
         // A unique local prefix (RFC 4193) with a fixed, arbitrarily drawn global id.
         let v6 = std::net::Ipv6Addr::new(0xfd6f, 0x726c, 0x6f70, 0, 0, 0, 0, 0);
         Self {

@@ -64,6 +64,10 @@ impl Plugin for Ptp {
         ipam::check(call)?;
         let result =
             call.prev_result.ok_or_else(|| PluginError::new("ptp: prevResult is missing"))?;
+        if Config::read(call)?.ip_masq {
+            let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
+            masquerade::check(call.network, call.container_id, call.ifname, &addresses)?;
+        }
         let netns = veth::open_netns(call)?;
         netns::inside_net(&netns, || veth::check_inside(call, result))
             .map_err(|error| PluginError::io(format!("enter the network namespace: {error}")))?

@@ -84,10 +84,6 @@ impl RangeSet {
         Ok(Self(ranges))
     }
 
-    pub(super) fn is_ipv4(&self) -> bool {
-        self.0[0].start.is_ipv4()
-    }
-
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         self.0.iter().any(|one| other.0.iter().any(|other| one.overlaps(other)))
     }

@@ -134,10 +134,14 @@ impl Store {
         })
     }
 
+    /// Overwrites a file in place. Truncating it first would make ext4 start to write it out when
+    /// it is closed, which has been seen to take milliseconds.
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.dir, name, flags, Mode::from_raw_mode(0o644))?;
-        std::fs::File::from(file).write_all(bytes)
+        let mut file = std::fs::File::from(file);
+        file.write_all(bytes)?;
+        file.set_len(bytes.len() as u64)
     }
 
     /// The content of a small file; none where it cannot be read.

@@ -4,13 +4,16 @@ use super::mapping::{Pod, number, one_address};
 use crate::ruleset::nat::set;
 use crate::ruleset::{Removed, RulesetError};
 use crate::{PluginError, PortMapping, Protocol};
+use orlop_sys::netlink::Socket;
 use orlop_sys::nft::conntrack::Flow;
 use orlop_sys::nft::{Data, Nft};
+use std::cell::LazyCell;
 use std::net::IpAddr;
 
 const UDP: u8 = 17;
 
-/// Forgets what was sent to the host ports before they led to this pod.
+/// Forgets what was sent to the host ports before they led to this pod. What is sent through this
+/// host to the same port elsewhere (DNS, say) is left alone.
 pub(super) fn forget_older(
     nft: &mut Nft,
     pod: &Pod,
@@ -20,13 +23,28 @@ pub(super) fn forget_older(
         debug_assert_eq!(number(mapping.protocol), UDP);
         for target in pod.targets(mapping) {
             let (address, host) = (target.addr(), one_address(mapping));
+            let local = LazyCell::new(local_addresses);
             forget(nft, address.is_ipv6(), mapping.host_port, &|flow| {
+                let to = flow.original.destination;
                 flow.reply.source != address
-                    && host.is_none_or(|host| flow.original.destination == host)
+                    && host.is_none_or(|host| to == host)
+                    && (to.is_loopback() || local.contains(&to))
             })?;
         }
     }
     Ok(())
+}
+
+/// The host's addresses; none where they cannot be read, and then nothing is forgotten.
+fn local_addresses() -> Vec<IpAddr> {
+    let addresses = Socket::open().and_then(|mut socket| socket.all_addresses());
+    match addresses {
+        Ok(addresses) => addresses.into_iter().map(|address| address.ip).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot read the host's addresses: stale UDP connections stay");
+            Vec::new()
+        }
+    }
 }
 
 /// Forgets what was sent to the pods whose host ports are gone.

@@ -72,7 +72,7 @@ impl Plugin for Portmap {
             set: set::LOCALNET,
             key: Key::default().interface(name),
             value: Value::Member,
-            claim: Claim::Newest,
+            claim: Claim::Nobody,
         }));
         exclude_overlaps(&mut nft, &comment, &call.runtime.port_mappings)?;
         LAYOUT.add(&mut nft, &comment, &entries)?;
@@ -99,7 +99,7 @@ impl Plugin for Portmap {
             Some(entry) => {
                 let what = match &entry.claim {
                     Claim::First(what) => what.as_str(),
-                    Claim::Newest => "the return path of a host port",
+                    Claim::Newest | Claim::Nobody => "the return path of a host port",
                 };
                 let id = call.container_id;
                 Err(PluginError::new(format!("{what} of sandbox {id} is gone from nftables")))

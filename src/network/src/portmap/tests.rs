@@ -5,6 +5,7 @@ use crate::ruleset::testing::{
     CLIENT4, HOST4, HOST6, Pod, World, exchange, in_world, port, reach, ruleset, tool,
 };
 use crate::{Plugin, PluginError, PortMapping, Protocol};
+use orlop_sys::nft::{Nft, conntrack::Flow};
 use serde_json::json;
 use std::net::{TcpListener, UdpSocket};
 
@@ -176,6 +177,15 @@ fn udp_follows_the_port() {
             assert_eq!(seen(exchange(&first, client, to)), "nobody", "{to}");
             assert_ne!(seen(exchange(&second, client, to)), "nobody", "{to}");
         }
+        // Another machine's port of the same number keeps its connection, and its port on the host.
+        let (elsewhere, far) = (world.client.udp(5300), old.place.udp(0));
+        assert_eq!(seen(exchange(&elsewhere, &far, "[::ffff:192.0.2.2]:5300")), "10.88.0.2");
+        let flows = || Nft::open().unwrap().flows(false, 17, 5300).unwrap();
+        let through = |flow: &Flow| flow.original.destination.to_string() == CLIENT4;
+        assert!(flows().iter().any(through));
+        del(&new);
+        add(&new, &ports).unwrap();
+        assert!(flows().iter().any(through));
         let loopback = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert_eq!(seen(exchange(&second, &loopback, "127.0.0.1:5300")), "10.88.0.1");
     });
@@ -219,9 +229,39 @@ fn a_port_has_one_holder() {
     });
 }
 
+#[test]
+fn many_pods_come_and_go_at_once() {
+    in_world(|world| {
+        let pod = world.pod();
+        // The table goes with the last element and comes with the first one, over and over.
+        std::thread::scope(|scope| {
+            for thread in 0..8_u16 {
+                let mut one = world_pod(&pod, thread);
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        one.id = format!("pod-{thread}-{round}");
+                        add(
+                            &one,
+                            &[
+                                tcp(10000 + thread, 80),
+                                port(Protocol::Udp, 53, 53, &format!("192.0.2.{thread}")),
+                            ],
+                        )
+                        .unwrap();
+                        del(&one);
+                        assert!(!ruleset().contains(&one.id));
+                    }
+                });
+            }
+        });
+        assert_eq!(ruleset(), "");
+    });
+}
+
 /// Run with `--ignored --nocapture`; the numbers are in `docs/decisions/0006-nftables.md`.
 #[test]
 #[ignore = "prints times, asserts nothing"]
+#[expect(clippy::print_stdout, reason = "its purpose")]
 fn measure_add_and_del() {
     const ROUNDS: u32 = 200;
     let microseconds = |mut times: Vec<std::time::Duration>| {

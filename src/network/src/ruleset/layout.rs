@@ -28,6 +28,8 @@ pub(crate) enum Claim {
     Newest,
     /// The first owner's; the text says what is taken.
     First(String),
+    /// Nobody's: it has no comment and stays as long as the table.
+    Nobody,
 }
 
 /// An element to be added.
@@ -61,7 +63,8 @@ impl Entry {
             Value::Fields(fields) => Some(Data::Value(fields.clone())),
             Value::Call(segment) => Some(Data::Verdict(Verdict::Jump(segment.name().into()))),
         };
-        Element { key: self.key.clone(), data, comment: Some(comment.to_owned()) }
+        let comment = (self.claim != Claim::Nobody).then(|| comment.to_owned());
+        Element { key: self.key.clone(), data, comment }
     }
 }
 
@@ -149,6 +152,9 @@ impl Layout {
             let present =
                 if exists { nft.element(self.table, entry.set, &entry.key)? } else { None };
             if let Some(present) = present {
+                if entry.claim == Claim::Nobody {
+                    continue;
+                }
                 entry.check(&present, comment)?;
                 batch.delete_elements(self.table, entry.set, &[bare(present)]);
             }

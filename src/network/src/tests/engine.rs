@@ -283,7 +283,7 @@ fn recovery_drops_what_has_no_sandbox() {
             let kept = before.attach(request("a", &a)).await.unwrap();
             before.attach(request("b", &b)).await.unwrap();
             // Lost with a power cut: an address without any record.
-            std::fs::write(host.config.ipam_dir.join("orlop/10.88.0.99"), "lost\r\neth0").unwrap();
+            std::fs::write(host.config.ipam_dir.join("orlop/10.189.0.99"), "lost\r\neth0").unwrap();
             drop(before);
             let after = Network::open(host.config.clone()).unwrap();
             let waiting = after.namespaces().await.unwrap();
@@ -321,5 +321,91 @@ fn other_runtimes_can_delete_what_we_made() {
         host.ours().detach(None, "a", Some(&set.net), false).unwrap();
         clean(host);
         pool.release(&set.slot).unwrap();
+    });
+}
+
+#[test]
+fn many_at_once() {
+    on_host(|host| {
+        let runtime = runtime();
+        runtime.block_on(async {
+            let config = crate::NetworkConfig { pool_size: 4, ..host.config.clone() };
+            let network = Network::open(config).unwrap();
+            let start = |index: usize| {
+                let network = network.clone();
+                tokio::spawn(async move {
+                    let set = network.namespaces().await.unwrap();
+                    let attached =
+                        network.attach(request(&format!("p{index}"), &set)).await.unwrap();
+                    (set, attached.ips[0])
+                })
+            };
+            let tasks: Vec<_> = (0..24).map(start).collect();
+            let (mut sets, mut ips) = (vec![], vec![]);
+            for task in tasks {
+                let (set, ip) = task.await.unwrap();
+                sets.push(set);
+                ips.push(ip);
+            }
+            ips.sort_unstable();
+            ips.dedup();
+            assert_eq!(ips.len(), 24);
+            for (index, set) in sets.iter().enumerate() {
+                let sandbox_id = format!("p{index}");
+                // Half of them with their namespace gone already.
+                if index % 2 == 0 {
+                    network.release(&set.slot).await.unwrap();
+                }
+                let request = DetachRequest {
+                    sandbox_id,
+                    netns: Some(set.net.clone()),
+                    ..DetachRequest::default()
+                };
+                network.detach(request).await.unwrap();
+                network.release(&set.slot).await.unwrap();
+            }
+            assert!(host.results().is_empty());
+        });
+    });
+}
+
+#[test]
+fn the_built_in_network_has_ipv6_where_the_host_has_it() {
+    on_host(|host| {
+        ip(&["link", "add", "up0", "type", "veth", "peer", "name", "up1"]);
+        ip(&["link", "set", "up0", "up"]);
+        ip(&["link", "set", "up1", "up"]);
+        ip(&["address", "add", "2001:db8::1/64", "dev", "up0", "nodad"]);
+        ip(&["-6", "route", "add", "default", "via", "2001:db8::2"]);
+        runtime().block_on(async {
+            let network = Network::open(host.config.clone()).unwrap();
+            let (a, b) = (network.namespaces().await.unwrap(), network.namespaces().await.unwrap());
+            network.attach(request("a", &a)).await.unwrap();
+            let attached = network.attach(request("b", &b)).await.unwrap();
+            assert!(
+                attached.ips.len() == 2 && attached.ips[0].is_ipv4() && attached.ips[1].is_ipv6()
+            );
+            network.check("orlop", "b", b.net.clone()).await.unwrap();
+            // Usable at once, without waiting for detection of duplicates.
+            let listener = inside(&b.net, || std::net::TcpListener::bind("[::]:7000").unwrap());
+            let target = std::net::SocketAddr::new(attached.ips[1], 7000);
+            inside(&a.net, || {
+                std::net::TcpStream::connect_timeout(&target, Duration::from_secs(5)).unwrap()
+            });
+            drop(listener);
+            for (id, set) in [("a", &a), ("b", &b)] {
+                let netns = Some(set.net.clone());
+                network
+                    .detach(DetachRequest {
+                        sandbox_id: id.into(),
+                        netns,
+                        ..DetachRequest::default()
+                    })
+                    .await
+                    .unwrap();
+                network.release(&set.slot).await.unwrap();
+            }
+            assert!(host.results().is_empty());
+        });
     });
 }

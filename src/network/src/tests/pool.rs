@@ -20,7 +20,7 @@ fn sets_are_new_distinct_and_ready() {
         let pool = host.pool(3);
         // Taken as fast as the pool gives them; it may be empty at first.
         let sets: Vec<_> =
-            (0..5).map(|_| pool.take().map_or_else(|| pool.make().unwrap(), |set| set)).collect();
+            (0..5).map(|_| pool.take().unwrap_or_else(|| pool.make().unwrap())).collect();
         let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
         let own = inode(Path::new("/proc/thread-self/ns/net"));
         let mut inodes: Vec<u64> = sets.iter().map(|set| inode(&set.net)).collect();

@@ -31,7 +31,7 @@ fn measure(name: &str, rounds: usize, masquerade: bool, executed: bool, hold: bo
         let mut held = vec![];
         for round in 0..rounds {
             let begin = Instant::now();
-            let set = pool.take().map_or_else(|| pool.make().unwrap(), |set| set);
+            let set = pool.take().unwrap_or_else(|| pool.make().unwrap());
             take.push(begin.elapsed());
             let id = format!("pod-{round}");
             let begin = Instant::now();

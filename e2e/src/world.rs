@@ -216,6 +216,7 @@ impl World {
         self.crictl(&["rmp", "-fa"]);
         self.crictl(&["rmi", "-a"]);
         self.stop();
+        self.stop_registry();
         let left = leaks::find(self.dir.path(), &self.netns);
         assert!(
             left.is_empty(),

@@ -8,8 +8,9 @@ use super::{Nft, NftError};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-/// Most sockets kept in the process, over all namespaces.
-const KEPT: usize = 4;
+/// Most sockets kept in the process, over all namespaces: as many pods as can sensibly come and go
+/// in the same moment, or their sockets would be closed while they go.
+const KEPT: usize = 16;
 
 /// Device and inode of a network namespace.
 type Place = (u64, u64);

@@ -4,7 +4,7 @@
 //! `list <archive>...`: lists the members as the reader sees them, one a line, for comparison.
 
 #[path = "../../../src/image/src/unpack/mod.rs"]
-#[allow(dead_code, unused_imports, clippy::all)]
+#[allow(dead_code, unused_imports)]
 mod unpack;
 
 use std::io::Write as _;

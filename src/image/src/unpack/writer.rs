@@ -111,7 +111,10 @@ impl<'progress> Writer<'progress> {
             Work::Node(place, attributes, kind, device) => {
                 self.node(&place, &attributes, kind, device)
             }
-            Work::Report(_) => Ok(()),
+            Work::Report(done) => {
+                drop(done);
+                Ok(())
+            }
         }
     }
 

@@ -155,6 +155,7 @@ fn a_dead_or_frozen_shim() {
         });
         assert_eq!(daemon.sh(&freezes, "echo thawed"), "thawed\n");
         rustix::process::kill_process(frozen, rustix::process::Signal::STOP).unwrap();
+        drop(rt);
         daemon.kill();
 
         let daemon = node.start();

@@ -162,8 +162,7 @@ async fn bury(context: &Arc<Context>, sandbox: &Sandbox, facts: &SandboxRecord) 
     if let Err(error) = crate::sandbox::end_init(context, sandbox).await {
         tracing::warn!(sandbox = %facts.id, error = error.report(), "stale init not removed");
     }
-    let dir = context.sandbox_dir(&facts.id);
-    if let Err(error) = blocking(move || crate::sandbox::release_files(&dir)).await {
+    if let Err(error) = crate::sandbox::unmake_files(context, facts).await {
         tracing::warn!(sandbox = %facts.id, error = error.report(), "stale files not removed");
     }
     sandbox.observe(|facts| facts.released_at = Some(Timestamp::now())).await;

@@ -2,13 +2,13 @@
 
 use super::Sandbox;
 use crate::container::{ask_to_leave, cgroup_path, make_bundle, write_spec};
-use crate::context::{Context, START_PATIENCE};
+use crate::context::{Context, SHIM_PATIENCE, START_PATIENCE};
 use crate::host::remove_tree;
 use crate::kept::blocking;
 use crate::neighbours::task_failed;
 use crate::recover::force_out_bundle;
 use crate::{Error, Result};
-use orlop_model::Timestamp;
+use orlop_model::{Signal, Timestamp};
 use orlop_spec::{Namespace, Namespaces};
 use orlop_task::protocol::shim::CreateOptions;
 use orlop_task::{Client, CreateRequest};
@@ -108,10 +108,23 @@ pub(crate) async fn watch_init(sandbox: Arc<Sandbox>, client: Client) {
 pub(crate) async fn end_init(context: &Arc<Context>, sandbox: &Sandbox) -> Result<()> {
     let mut init = sandbox.init.lock().await;
     if let Some(client) = init.take() {
-        ask_to_leave(&client).await;
+        finish(&client).await;
     }
     let parent = sandbox.facts.get().cgroup_parent.clone();
     clear_init(context, sandbox.id.as_str(), &cgroup_path(&parent, sandbox.id.as_str())).await
+}
+
+/// Ends an init in order, and its shim with it.
+pub(super) async fn finish(client: &Client) {
+    let ended = async {
+        // Process 1 takes all of its namespace with it.
+        client.kill("", Signal::KILL.number(), false).await?;
+        client.wait("").await
+    };
+    if let Ok(Ok(_)) = timeout(SHIM_PATIENCE, ended).await {
+        // If that fails the caller clears away what is left.
+        ask_to_leave(client).await;
+    }
 }
 
 /// Removes what is left of an init.

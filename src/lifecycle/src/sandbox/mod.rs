@@ -7,7 +7,7 @@ mod stop;
 
 pub(crate) use init::{end_init, watch_init};
 pub(crate) use run::run;
-pub(crate) use stop::{release_files, remove, stop};
+pub(crate) use stop::{release_files, remove, stop, unmake_files};
 
 use crate::context::Context;
 use crate::kept::Kept;

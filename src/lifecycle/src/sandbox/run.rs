@@ -1,6 +1,6 @@
 //! RunPodSandbox.
 
-use super::init::{InitRequest, clear_init, make_init};
+use super::init::{InitRequest, clear_init, finish, make_init};
 use super::stop::unmake_files;
 use super::{Sandbox, files, shared_namespaces, watch_init};
 use crate::container::cgroup_path;
@@ -235,7 +235,7 @@ impl Making {
         let id = self.facts.id.to_string();
         let init = match self.init.take() {
             Some(client) => {
-                crate::container::ask_to_leave(&client).await;
+                finish(&client).await;
                 clear_init(&self.context, &id, &self.init_cgroup()).await
             }
             None => Ok(()),

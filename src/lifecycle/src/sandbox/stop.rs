@@ -82,7 +82,7 @@ async fn release_network(context: &Context, facts: &SandboxRecord) -> Result<()>
 }
 
 /// Removes the sandbox's directory with its shared memory, and the cgroup if that is ours.
-pub(super) async fn unmake_files(context: &Arc<Context>, facts: &SandboxRecord) -> Result<()> {
+pub(crate) async fn unmake_files(context: &Arc<Context>, facts: &SandboxRecord) -> Result<()> {
     let dir = context.sandbox_dir(&facts.id);
     let cgroup = facts.own_cgroup.then(|| facts.cgroup_parent.clone());
     let host = Arc::clone(&context.host);

@@ -157,6 +157,11 @@ impl Node {
     fn processes(&self) -> Vec<i32> {
         let ours = self.dir.path().to_str().unwrap();
         let is_ours = |pid: i32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // Orphans of a killed shim are the host's init's to reap, in its own time.
+            if stat.contains(") Z 1 ") {
+                return false;
+            }
             let read = |file| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
             let text = |file| String::from_utf8_lossy(&read(file)).into_owned();
             text("cmdline").contains(ours)

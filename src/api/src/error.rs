@@ -38,7 +38,9 @@ impl ApiError {
     /// The table.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Invalid(Invalid::Missing { .. } | Invalid::Value { .. }) => Code::InvalidArgument,
+            Self::Invalid(
+                Invalid::Missing { .. } | Invalid::Value { .. } | Invalid::Image { .. },
+            ) => Code::InvalidArgument,
             Self::Invalid(Invalid::Unsupported { .. }) | Self::NoCall { .. } => Code::Unimplemented,
             Self::Lifecycle(error) => of_kind(error.kind()),
             Self::Pull(error) => of_pull(&error.kind),

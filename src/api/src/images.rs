@@ -10,6 +10,7 @@ use orlop_image::{Auth, Image};
 use orlop_model::{Reference, Timestamp};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::sync::Arc;
 
 pub(crate) async fn list(
@@ -76,10 +77,9 @@ pub(crate) async fn pull(
 ) -> Result<v1::PullImageResponse, ApiError> {
     let images = &api.engine()?.images;
     let name = required(request.image.as_ref())?;
-    let reference = Reference::parse(name).map_err(|error| Invalid::Value {
-        field: "image.image".to_owned(),
-        value: name.chars().take(120).collect(),
-        remedy: error.to_string(),
+    let reference = Reference::parse(name).map_err(|error| {
+        let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        Invalid::Image { field: "image.image".to_owned(), why: format!("{error}{cause}") }
     })?;
     let auth = credentials(request.auth.as_ref(), &reference)?;
     let id = images.pull(&reference, auth, None).await?;

@@ -5,7 +5,7 @@ use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,6 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 const BACKLOG: usize = 16;
 /// Pause after an error of accept that will not go away at once, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Such errors come in numbers: one of them is logged in this time.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Binds the socket, 0600 in a directory that only root enters. A socket that nobody listens on is
 /// replaced; anything else at the path is left alone.
@@ -55,6 +57,7 @@ fn make_room(path: &Path) -> anyhow::Result<()> {
 pub(crate) fn accept(listener: UnixListener) -> ReceiverStream<Result<UnixStream, std::io::Error>> {
     let (sender, receiver) = mpsc::channel(BACKLOG);
     tokio::spawn(async move {
+        let mut warned: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = sender.closed() => return,
@@ -66,7 +69,10 @@ pub(crate) fn accept(listener: UnixListener) -> ReceiverStream<Result<UnixStream
                     }
                     Err(error) if is_the_clients(&error) => tracing::debug!("connection lost in accept: {error}"),
                     Err(error) => {
-                        tracing::warn!("connections cannot be accepted for now: {error}");
+                        if warned.is_none_or(|at| at.elapsed() > QUIET) {
+                            tracing::warn!("connections cannot be accepted for now: {error}");
+                            warned = Some(Instant::now());
+                        }
                         tokio::time::sleep(PAUSE).await;
                     }
                 },

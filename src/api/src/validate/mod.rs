@@ -38,6 +38,14 @@ pub enum Invalid {
         /// What would be right.
         remedy: String,
     },
+    /// A name of an image that is none; the text says why.
+    #[error("{field} is not valid: {why}")]
+    Image {
+        /// Path of the field in the request.
+        field: String,
+        /// From the reader of references.
+        why: String,
+    },
     /// Well-formed, but this runtime cannot do it (yet).
     #[error("{field} {value:?} is not supported: {remedy}")]
     Unsupported {

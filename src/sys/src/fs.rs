@@ -208,3 +208,6 @@ pub fn begin_writeback(file: impl AsFd) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,10 @@
 use super::super::testing::{Builder, Head, record};
 use super::*;
 
-fn read(archive: &[u8]) -> Result<Vec<(Member, Vec<(u64, Vec<u8>)>)>, UnpackError> {
+/// A member and the pieces of its contents, each with its place.
+type Listed = (Member, Vec<(u64, Vec<u8>)>);
+
+fn read(archive: &[u8]) -> Result<Vec<Listed>, UnpackError> {
     let limits = Limits { sparse_segments: 100, ..Limits::default() };
     let mut reader = Reader::new(Stream::new(archive, None), &limits);
     let mut members = Vec::new();
@@ -23,7 +26,7 @@ fn names(archive: &[u8]) -> Result<Vec<String>, UnpackError> {
     Ok(members.iter().map(|(member, _)| member.path.escape_ascii().to_string()).collect())
 }
 
-fn one(archive: &[u8]) -> (Member, Vec<(u64, Vec<u8>)>) {
+fn one(archive: &[u8]) -> Listed {
     let mut members = read(archive).unwrap();
     assert_eq!(members.len(), 1);
     members.remove(0)

@@ -110,10 +110,11 @@ fn damage(archive: &mut [u8], at: usize, byte: u8, seal: bool) {
     let at = at % archive.len();
     archive[at] = byte;
     let start = at / BLOCK * BLOCK;
-    if let (true, Some(block)) = (seal, archive[start..].first_chunk_mut::<BLOCK>()) {
-        if block[257..262] == *b"ustar" {
+    match archive[start..].first_chunk_mut::<BLOCK>() {
+        Some(block) if seal && block[257..262] == *b"ustar" => {
             *block = Head { block: *block }.sealed();
         }
+        _ => {}
     }
 }
 

@@ -293,7 +293,7 @@ impl<'a> Command<'a> {
 
     fn try_spawn(&self) -> Step<Child> {
         let strings = Strings::new(self)?;
-        let descriptors = Descriptors::new(self)?;
+        let (descriptors, pipes) = Descriptors::new(self)?;
         // Whoever is born after a setns needs a process in the middle that did the setns; and the
         // owner of a namespace to join must be joined before a user namespace of our own exists.
         let after = self.joins.iter().fold(self.create, |all, (_, bits)| all.with(*bits));
@@ -310,12 +310,12 @@ impl<'a> Command<'a> {
         if self.maps.is_none() {
             args.flags |= libc::CLONE_VFORK as u64;
         }
-        let mut plan = strings.plan(&descriptors, self);
+        let mut plan = strings.plan(&descriptors, &pipes, self);
         args.pidfd = ptr::from_ref(&plan.pidfd).expose_provenance() as u64;
         let pid = if middle {
             plan.inner =
                 CloneArgs { flags: args.flags | libc::CLONE_PARENT as u64, exit_signal: 0, ..args };
-            self.clone_middle(&plan, &descriptors)?
+            self.clone_middle(&plan, &pipes)?
         } else {
             self.into_cgroup(&mut args);
             clone_blocked(&args, child::direct, &plan)?
@@ -323,12 +323,15 @@ impl<'a> Command<'a> {
         // SAFETY: clone3 made this descriptor for us and wrote it here.
         let fd = unsafe { OwnedFd::from_raw_fd(plan.pidfd.load(Ordering::Acquire)) };
         let child = Child { pid, pidfd: Pidfd::from_fd(fd) };
-        let (report, mapped) = descriptors.after_clone();
-        self.supervise(child, report, mapped)
+        let result = self.supervise(child, pipes);
+        // Without CLONE_VFORK the child ran beside us until now, on this stack and this plan.
+        drop(plan);
+        drop((strings, descriptors, stack));
+        result
     }
 
     /// Two clones: a process in the middle joins namespaces and makes the child as our own.
-    fn clone_middle(&self, plan: &Plan<'_>, descriptors: &Descriptors) -> Step<i32> {
+    fn clone_middle(&self, plan: &Plan<'_>, pipes: &Pipes) -> Step<i32> {
         let stack = Stack::new().map_err(prepare)?;
         let fd = AtomicI32::new(-1);
         let mut args = CloneArgs {
@@ -348,8 +351,9 @@ impl<'a> Command<'a> {
         match plan.pid.load(Ordering::Acquire) as i32 {
             pid if pid > 0 => Ok(pid),
             // It reported before it ended, so this read does not block.
-            _ => Err(read_report(descriptors.report_read.as_fd())
-                .unwrap_or((SpawnStep::Clone, libc::ECHILD))),
+            _ => {
+                Err(read_report(pipes.report.0.as_fd()).unwrap_or((SpawnStep::Clone, libc::ECHILD)))
+            }
         }
     }
 
@@ -361,12 +365,15 @@ impl<'a> Command<'a> {
     }
 
     /// Writes the maps where there are some, and waits for the exec or the report of a failure.
-    fn supervise(&self, child: Child, report: OwnedFd, mapped: Option<OwnedFd>) -> Step<Child> {
-        let written = match (&self.maps, mapped) {
-            (Some((uids, gids)), Some(pipe)) => write_maps(child.pid, uids, gids).and_then(|()| {
-                let written = rustix::io::write(&pipe, b"1");
-                written.map(drop).map_err(|errno| (SpawnStep::Ids, errno.raw_os_error()))
-            }),
+    fn supervise(&self, child: Child, pipes: Pipes) -> Step<Child> {
+        let (report, _) = pipes.report;
+        let written = match (&self.maps, pipes.mapped) {
+            (Some((uids, gids)), Some((_, pipe))) => {
+                write_maps(child.pid, uids, gids).and_then(|()| {
+                    let written = rustix::io::write(&pipe, b"1");
+                    written.map(drop).map_err(|errno| (SpawnStep::Ids, errno.raw_os_error()))
+                })
+            }
             _ => Ok(()),
         };
         let Some(failure) = written.err().or_else(|| read_report(report.as_fd())) else {
@@ -464,7 +471,12 @@ impl Strings {
         Ok(Self { _owned: owned, argv, envp, path, directory })
     }
 
-    fn plan<'p>(&'p self, descriptors: &'p Descriptors, command: &Command<'_>) -> Plan<'p> {
+    fn plan<'p>(
+        &'p self,
+        descriptors: &'p Descriptors,
+        pipes: &Pipes,
+        command: &Command<'_>,
+    ) -> Plan<'p> {
         Plan {
             path: self.path.as_ref().map_or(ptr::null(), |path| path.as_ptr()),
             exec_fd: descriptors.exec,
@@ -473,8 +485,8 @@ impl Strings {
             dups: &descriptors.dups,
             holes: &descriptors.holes,
             above: descriptors.above,
-            report: descriptors.report_write.as_raw_fd(),
-            mapped: descriptors.mapped.as_ref().map_or(-1, |(read, _)| read.as_raw_fd()),
+            report: pipes.report.1.as_raw_fd(),
+            mapped: pipes.mapped.as_ref().map_or(-1, |(read, _)| read.as_raw_fd()),
             tasks: &descriptors.tasks,
             joins: &descriptors.joins,
             directory: self.directory.as_ref().map_or(ptr::null(), |directory| directory.as_ptr()),
@@ -496,13 +508,18 @@ struct Descriptors {
     above: c_int,
     tasks: Vec<c_int>,
     joins: Vec<(c_int, c_int)>,
-    report_read: OwnedFd,
-    report_write: OwnedFd,
+}
+
+/// The pipes between parent and child: reading end, writing end.
+struct Pipes {
+    /// Why it failed; closed by the exec.
+    report: (OwnedFd, OwnedFd),
+    /// That the id maps are written.
     mapped: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Descriptors {
-    fn new(command: &Command<'_>) -> Step<Self> {
+    fn new(command: &Command<'_>) -> Step<(Self, Pipes)> {
         let mut raised = Raised { above: 3, owned: Vec::new() };
         raised.above = command.fds.iter().map(|(target, _)| target + 1).fold(3, i32::max);
         let mut dups = Vec::with_capacity(command.fds.len() + 3);
@@ -528,28 +545,13 @@ impl Descriptors {
         let join =
             |(fd, bits): &(BorrowedFd<'_>, Namespaces)| Ok((raised.number(*fd)?, bits.0 as c_int));
         let joins = command.joins.iter().map(join).collect::<Step<Vec<_>>>()?;
-        let (report_read, report_write) = raised.pipe()?;
+        let report = raised.pipe()?;
         let mapped = if command.maps.is_some() { Some(raised.pipe()?) } else { None };
         let holes =
             (0..raised.above).filter(|n| !dups.iter().any(|(_, target)| target == n)).collect();
         let Raised { above, owned } = raised;
-        Ok(Self {
-            _owned: owned,
-            exec,
-            dups,
-            holes,
-            above,
-            tasks,
-            joins,
-            report_read,
-            report_write,
-            mapped,
-        })
-    }
-
-    /// Keeps the parent's ends: where the report comes from, and where "mapped" goes.
-    fn after_clone(self) -> (OwnedFd, Option<OwnedFd>) {
-        (self.report_read, self.mapped.map(|(_, write)| write))
+        let descriptors = Self { _owned: owned, exec, dups, holes, above, tasks, joins };
+        Ok((descriptors, Pipes { report, mapped }))
     }
 }
 

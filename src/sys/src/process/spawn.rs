@@ -366,7 +366,9 @@ impl<'a> Command<'a> {
 
     /// Writes the maps where there are some, and waits for the exec or the report of a failure.
     fn supervise(&self, child: Child, pipes: Pipes) -> Step<Child> {
-        let (report, _) = pipes.report;
+        // Only the child holds the other end now: the exec or its death closes it.
+        let (report, other) = pipes.report;
+        drop(other);
         let written = match (&self.maps, pipes.mapped) {
             (Some((uids, gids)), Some((_, pipe))) => {
                 write_maps(child.pid, uids, gids).and_then(|()| {

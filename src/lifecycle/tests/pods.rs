@@ -1,4 +1,5 @@
 //! Pods on the real parts: image store, network, shim, kernel. Needs root, and the shim built.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
@@ -73,9 +74,14 @@ fn stopping() {
         assert_eq!(rt.container(&first).unwrap().exit_code, 137);
 
         let second = daemon.container(&sandbox, shell(node, "second", deaf));
-        let patient = tokio_spawn(&daemon, rt.clone(), second.clone(), 10_000);
-        daemon.wait(rt.stop_container(&second, 0)).unwrap();
-        daemon.wait(patient).unwrap();
+        daemon.wait(async {
+            let patient = tokio::spawn({
+                let (rt, id) = (rt.clone(), second.clone());
+                async move { rt.stop_container(&id, 10_000).await }
+            });
+            rt.stop_container(&second, 0).await.unwrap();
+            patient.await.unwrap().unwrap();
+        });
         assert_eq!(rt.container(&second).unwrap().exit_code, 137, "the shorter time won");
 
         let third = daemon.container(&sandbox, shell(node, "third", deaf));
@@ -87,21 +93,6 @@ fn stopping() {
         daemon.container(&sandbox, shell(node, "running", deaf));
         daemon.wait(rt.remove_sandbox(&sandbox)).unwrap();
     });
-}
-
-fn tokio_spawn(
-    daemon: &common::Daemon,
-    rt: orlop_lifecycle::Runtime,
-    id: String,
-    seconds: i64,
-) -> impl Future<Output = orlop_lifecycle::Result<()>> {
-    let mut events = rt.events();
-    let handle = daemon
-        .wait(async move { tokio::spawn(async move { rt.stop_container(&id, seconds).await }) });
-    async move {
-        let _ = events.try_recv();
-        handle.await.unwrap()
-    }
 }
 
 #[test]

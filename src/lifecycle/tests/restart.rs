@@ -1,4 +1,5 @@
 //! The daemon dies, the node reboots, records rot: what is found afterwards.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

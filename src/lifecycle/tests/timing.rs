@@ -1,4 +1,5 @@
 //! Where the time of a pod goes. Ignored: a number is for people, not a pass or fail.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
@@ -43,11 +44,22 @@ fn where_the_time_goes() {
                 lap();
                 times.push(laps.try_into().unwrap());
             }
-            let names = ["run sandbox", "create", "start", "exec", "stop container", "stop sandbox", "remove sandbox"];
+            let names = [
+                "run sandbox",
+                "create",
+                "start",
+                "exec",
+                "stop container",
+                "stop sandbox",
+                "remove sandbox",
+            ];
             for (index, name) in names.iter().enumerate() {
                 let mut column: Vec<_> = times.iter().map(|laps| laps[index]).collect();
                 column.sort();
-                eprintln!("{network:?} {name}: min {:?} p50 {:?} max {:?}", column[0], column[10], column[19]);
+                eprintln!(
+                    "{network:?} {name}: min {:?} p50 {:?} max {:?}",
+                    column[0], column[10], column[19]
+                );
             }
         }
     });

@@ -158,6 +158,9 @@ fn overlay(rootfs: &Rootfs) -> Mount {
             format!("lowerdir={}", lower.join(":")),
             format!("upperdir={}", rootfs.upper.display()),
             format!("workdir={}", rootfs.work.display()),
+            // Without this the end of every container waits until its layer is on the disk. A layer
+            // is mounted once and never again after a boot, so nobody would read what was saved.
+            "volatile".into(),
         ],
     }
 }

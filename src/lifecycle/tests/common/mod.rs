@@ -1,6 +1,14 @@
 //! A node in a box for tests: its own network namespace, directories, cgroup and image, and a
 //! runtime that can be killed and started again.
-#![allow(dead_code, unreachable_pub, reason = "shared by tests that each use a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "shared by tests that each use a part of it"
+)]
 
 pub mod registry;
 
@@ -329,7 +337,7 @@ pub fn pod(node: &Node, name: &str) -> SandboxConfig {
             supplemental_groups: vec![],
             groups_policy: GroupsPolicy::Merge,
             privileged: false,
-            seccomp: None,
+            seccomp: Some(SecurityProfile::RuntimeDefault),
             apparmor: None,
         },
         overhead: None,
@@ -370,7 +378,7 @@ pub fn shell(node: &Node, name: &str, script: &str) -> ContainerConfig {
             no_new_privs: false,
             masked_paths: vec![],
             readonly_paths: vec![],
-            seccomp: None,
+            seccomp: Some(SecurityProfile::RuntimeDefault),
             apparmor: None,
         },
         stop_signal: None,

@@ -32,7 +32,9 @@ pub struct Cgroup {
 impl Cgroup {
     /// Creates the group at `path` (`/a/b/c` below the hierarchy's root, or the systemd driver's
     /// `slice:prefix:name`, which is only mapped to its path today: units over D-Bus come later)
-    /// and sets its limits. Without `resources` only the default devices are allowed.
+    /// and sets its limits. `None` is for a group of groups, such as a pod's: it gets no limits and
+    /// no device rules, because on v1 a group below cannot be allowed what the one above denies.
+    /// `Some` is for a container: without device rules of its own it gets the default devices only.
     /// Whatever was made is removed when it fails.
     pub fn create(
         hierarchies: &Hierarchies,
@@ -44,8 +46,9 @@ impl Cgroup {
         let mut made = Vec::new();
         let result = make(hierarchies, &legacy, unified.as_deref(), &mut made).and_then(|()| {
             let group = Self::with(hierarchies.layout, path, legacy, unified)?;
-            let fallback = LinuxResources::default();
-            limits::apply(&group, resources.unwrap_or(&fallback), limits::Kind::New)?;
+            if let Some(resources) = resources {
+                limits::apply(&group, resources, limits::Kind::New)?;
+            }
             Ok(group)
         });
         if result.is_err() {

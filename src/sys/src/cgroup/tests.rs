@@ -146,6 +146,19 @@ fn a_memory_kill_is_told_and_counted() {
 }
 
 #[test]
+fn a_group_of_groups_denies_nothing_to_those_below() {
+    let hierarchies = Hierarchies::detect().unwrap();
+    let path = unique();
+    let parent = Guard(Cgroup::create(&hierarchies, &path, None).unwrap());
+    let all = serde_json::from_str(r#"{"devices":[{"allow":true,"access":"rwm"}]}"#).unwrap();
+    let child = Cgroup::create(&hierarchies, &format!("{path}/c"), Some(&all)).unwrap();
+    if let Some(list) = value(&child, "devices", "devices.list") {
+        assert_eq!(list, "a *:* rwm");
+    }
+    assert!(parent.0.procs().unwrap().is_empty());
+}
+
+#[test]
 fn devices_outside_the_list_cannot_be_opened() {
     let group = Guard::new(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#);
     let child = run(&group.0, "echo x >/dev/null && read -r x </dev/kmsg && exit 1; exit 4");

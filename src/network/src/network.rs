@@ -212,6 +212,12 @@ impl Network {
         self.blocking(move |inner| inner.recover(&slots, &sandboxes)).await
     }
 
+    /// For an orderly stop: removes the namespaces that nobody took and, where no sandbox has any,
+    /// the mounts that hold them. Sandboxes and their networks stay.
+    pub async fn close(&self) -> Result<(), NetworkError> {
+        self.blocking(|inner| inner.pool.close()).await
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, NetworkError> + Send + 'static,

@@ -20,6 +20,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,10 +29,12 @@ const KINDS: [&str; 3] = ["net", "ipc", "uts"];
 /// Sets of namespaces, ready to be taken.
 pub(crate) struct Pool {
     dir: PathBuf,
-    ready: Option<Mutex<Receiver<Namespaces>>>,
-    filler: Option<std::thread::JoinHandle<()>>,
+    ready: Mutex<Option<Receiver<Namespaces>>>,
+    filler: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Slots that this process made: never stale, whatever the records say.
     made: Arc<Mutex<HashSet<String>>>,
+    /// Nothing more is to be prepared.
+    stop: Arc<AtomicBool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,25 +52,32 @@ impl Pool {
         let dir = run_dir.join("ns");
         prepare(&dir)?;
         let made = Arc::new(Mutex::new(HashSet::new()));
-        let mut pool = Self { dir, ready: None, filler: None, made };
+        let pool = Self {
+            dir,
+            ready: Mutex::new(None),
+            filler: Mutex::new(None),
+            made,
+            stop: Arc::default(),
+        };
         if size > 0 {
             // The filler holds one more set while it waits for room.
             let (sender, receiver) = sync_channel(size - 1);
-            let (dir, made) = (pool.dir.clone(), Arc::clone(&pool.made));
+            let (dir, made, stop) =
+                (pool.dir.clone(), Arc::clone(&pool.made), Arc::clone(&pool.stop));
             let filler = std::thread::Builder::new()
                 .name("netns-pool".into())
                 .stack_size(256 * 1024)
-                .spawn(move || fill(&dir, &made, &sender))
+                .spawn(move || fill(&dir, &made, &stop, &sender))
                 .map_err(crate::netns::error("start the thread that prepares namespaces"))?;
-            pool.ready = Some(Mutex::new(receiver));
-            pool.filler = Some(filler);
+            *lock(&pool.ready) = Some(receiver);
+            *lock(&pool.filler) = Some(filler);
         }
         Ok(pool)
     }
 
     /// A set that is ready, at once, if there is one.
     pub(crate) fn take(&self) -> Option<Namespaces> {
-        self.ready.as_ref().and_then(|ready| lock(ready).try_recv().ok())
+        lock(&self.ready).as_ref().and_then(|ready| ready.try_recv().ok())
     }
 
     /// Makes a set now.
@@ -118,18 +128,15 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
-    /// What was prepared and not taken goes.
-    fn drop(&mut self) {
-        let Some(ready) = self.ready.take() else { return };
-        let ready = ready.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // Ending the receiver ends the filler, once what it holds is taken out.
-        let mut unused: Vec<Namespaces> = ready.try_iter().collect();
-        while let Ok(more) = ready.try_recv() {
-            unused.push(more);
-        }
-        drop(ready);
-        if let Some(filler) = self.filler.take() {
+impl Pool {
+    /// Removes what was prepared and not taken; nothing more is prepared.
+    fn drain(&self) {
+        let Some(ready) = lock(&self.ready).take() else { return };
+        self.stop.store(true, Ordering::Release);
+        // Taking sets out makes room for the filler to go on and see that it shall end; the
+        // channel ends with it, and only then is nothing left in it.
+        let unused: Vec<Namespaces> = ready.iter().collect();
+        if let Some(filler) = lock(&self.filler).take() {
             let _ = filler.join();
         }
         for set in unused {
@@ -138,16 +145,44 @@ impl Drop for Pool {
             }
         }
     }
+
+    /// Ends the pool. Its own mounts go too, unless a sandbox has its namespaces there.
+    pub(crate) fn close(&self) -> Result<(), NetworkError> {
+        self.drain();
+        let in_use = fs::read_dir(&self.dir).map_err(failed("list", &self.dir))?.next().is_some();
+        if in_use {
+            return Ok(());
+        }
+        // The tmpfs and the bind mount beneath it. A pin that appears now makes the first one busy.
+        for _ in 0..2 {
+            match unmount(&self.dir, UnmountFlags::NOFOLLOW) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::BUSY | rustix::io::Errno::INVAL) => return Ok(()),
+                Err(errno) => return Err(failed("unmount", &self.dir)(errno.into())),
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Makes sets until nobody takes them any more. The thread moves from set to set and never back.
-fn fill(dir: &Path, made: &Mutex<HashSet<String>>, sender: &SyncSender<Namespaces>) {
-    loop {
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.drain();
+    }
+}
+
+/// Makes sets until told to stop. The thread moves from set to set and never back.
+fn fill(
+    dir: &Path,
+    made: &Mutex<HashSet<String>>,
+    stop: &AtomicBool,
+    sender: &SyncSender<Namespaces>,
+) {
+    while !stop.load(Ordering::Acquire) {
         match make_slot(dir, made) {
             Ok(set) => {
-                let slot = set.slot.clone();
+                // The receiver outlives this thread: it is drained until the thread ends.
                 if sender.send(set).is_err() {
-                    let _ = remove_slot(&dir.join(slot));
                     return;
                 }
             }

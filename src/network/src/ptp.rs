@@ -108,6 +108,8 @@ fn connect(
     })
     .map_err(|error| PluginError::io(format!("enter the network namespace: {error}")))??;
     route_to_pod(&mut host, &outside, &result.ips)?;
+    // The host's end is only up now that both are: see [`veth::configure`].
+    let outside = veth::find(&mut host, &name)?;
     let sandbox = call.netns.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     let interface = |name: &str, mac: &[u8], sandbox: String| Interface {
         name: name.to_owned(),

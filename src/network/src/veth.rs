@@ -147,7 +147,9 @@ pub(crate) fn configure(
     if !routes.is_empty() {
         socket.run(&routes).map_err(netlink_error)?;
     }
-    Ok(link)
+    // Asking for the link makes the kernel take note of its carrier now. Until it does, what is sent
+    // is dropped.
+    find(&mut socket, ifname)
 }
 
 fn set_sysctls(ifname: &str, has_v6: bool, tuning: Option<&Tuning>) -> Result<(), PluginError> {

@@ -144,8 +144,15 @@ pub(super) fn snapshot() -> Value {
     };
     let mut links = parse(&["-j", "-d", "address", "show"]);
     for link in &mut links {
-        for key in ["ifindex", "address", "link", "link_index", "link_netnsid", "permaddr"] {
+        for key in
+            ["operstate", "ifindex", "address", "link", "link_index", "link_netnsid", "permaddr"]
+        {
             link.remove(key);
+        }
+        // Whether the kernel has taken note of a carrier yet depends on chance with the reference;
+        // ours makes it do so before it answers.
+        if let Some(Value::Array(flags)) = link.get_mut("flags") {
+            flags.retain(|flag| flag != "NO-CARRIER" && flag != "LOWER_UP");
         }
         rename(link, "ifname");
         let link_local = |info: &Value| info["scope"] == "link";

@@ -154,3 +154,29 @@ fn sysctls_and_host_name() {
         });
     });
 }
+
+#[test]
+fn closing_leaves_nothing_but_what_is_used() {
+    on_host(|host| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mounts = || {
+                let text = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+                text.lines()
+                    .filter(|line| line.contains(&*host.config.run_dir.to_string_lossy()))
+                    .count()
+            };
+            let config = crate::NetworkConfig { pool_size: 3, ..host.config.clone() };
+            let network = Network::open(config.clone()).unwrap();
+            let set = network.namespaces().await.unwrap();
+            network.close().await.unwrap();
+            assert_eq!(mounts(), 2 + 3);
+            let network = Network::open(config).unwrap();
+            network.recover(&[set.slot.clone()], &[]).await.unwrap();
+            assert!(set.net.exists());
+            network.release(&set.slot).await.unwrap();
+            network.close().await.unwrap();
+            assert_eq!(mounts(), 0);
+        });
+    });
+}

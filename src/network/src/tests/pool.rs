@@ -172,7 +172,7 @@ fn closing_leaves_nothing_but_what_is_used() {
             network.close().await.unwrap();
             assert_eq!(mounts(), 2 + 3);
             let network = Network::open(config).unwrap();
-            network.recover(&[set.slot.clone()], &[]).await.unwrap();
+            network.recover(std::slice::from_ref(&set.slot), &[]).await.unwrap();
             assert!(set.net.exists());
             network.release(&set.slot).await.unwrap();
             network.close().await.unwrap();

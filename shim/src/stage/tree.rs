@@ -81,6 +81,10 @@ impl Root {
                 other => break other?,
             }
         };
+        // Nothing can be made in procfs, and what looks like a link there may be a magic one.
+        if existing < wanted.len() && on_procfs(&parent)? {
+            return Err(Errno::LOOP);
+        }
         for (index, part) in wanted.iter().enumerate().skip(existing) {
             if part == ".." {
                 return Err(Errno::NOENT);
@@ -107,6 +111,11 @@ impl Root {
         }
         Ok(Created::Done(parent))
     }
+}
+
+fn on_procfs(fd: &OwnedFd) -> rustix::io::Result<bool> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    rustix::fs::fstatfs(fd).map(|system| system.f_type as i64 == PROC_SUPER_MAGIC)
 }
 
 enum Created {

@@ -82,10 +82,10 @@ impl Publisher {
     /// The connection has news: answers (which nobody needs) or its end.
     pub(crate) fn ready(&mut self, poller: &Poller, buffer: &mut [u8]) {
         let mut frames: Vec<Incoming> = Vec::new();
-        if let Some(conn) = &mut self.conn {
-            if conn.receive(buffer, &mut frames).is_err() || conn.send(poller).is_err() {
-                self.conn = None;
-            }
+        if let Some(conn) = &mut self.conn
+            && (conn.receive(buffer, &mut frames).is_err() || conn.send(poller).is_err())
+        {
+            self.conn = None;
         }
     }
 }

@@ -73,14 +73,19 @@ fn serve(args: Args) -> Result<(), Error> {
     let _ = rustix::thread::set_name(c"orlop-shim");
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let self_exe = sealed_self()?;
+    // Known now: the bundle may be gone before we are.
+    let socket = Bundle::new(&bundle).address();
     record::write_shim(&bundle, &args.id).map_err(at("shim.json"))?;
     let publisher = std::env::var_os("TTRPC_ADDRESS")
         .filter(|address| !address.is_empty())
         .map(|address| Publisher::new(PathBuf::from(address), args.namespace.clone()));
     let poller = Poller::new().map_err(at("epoll"))?;
-    let shim = Shim::new(poller, args.id, bundle.clone(), self_exe, publisher);
+    let shim = Shim::new(poller, args.id, bundle, self_exe, publisher);
     let result = Server::new(shim, listener, signals).and_then(|mut server| server.run());
-    remove_socket(&bundle);
+    if let Ok(socket) = socket {
+        // Whoever made it may have removed it.
+        let _ = std::fs::remove_file(socket);
+    }
     result.map_err(at("event loop"))
 }
 
@@ -155,20 +160,19 @@ fn listen() -> Result<(UnixListener, PathBuf), Error> {
 fn delete(args: &Args) -> Result<(), Error> {
     let dir = bundle_dir(args)?;
     let bundle = Bundle::new(&dir);
-    if let Ok(Some(shim)) = bundle.shim() {
-        if let Ok(pidfd) = Pidfd::open(shim.pid) {
-            // Only if the number still means the same process.
-            if start_time(shim.pid).is_ok_and(|start| start == shim.start_time) {
-                let _ = pidfd.send_signal(9);
-            }
-        }
+    if let Ok(Some(shim)) = bundle.shim()
+        && let Ok(pidfd) = Pidfd::open(shim.pid)
+        // Only if the number still means the same process.
+        && start_time(shim.pid).is_ok_and(|start| start == shim.start_time)
+    {
+        let _ = pidfd.send_signal(9);
     }
     // Without a spec nothing was ever created.
-    if let Ok(spec) = load_spec(&dir) {
-        if let Ok(cgroup) = Cgroup::open(&Hierarchies::detect()?, &cgroup_path(&spec, &args.id)) {
-            cgroup.kill_all()?;
-            cgroup.delete()?;
-        }
+    if let Ok(spec) = load_spec(&dir)
+        && let Ok(cgroup) = Cgroup::open(&Hierarchies::detect()?, &cgroup_path(&spec, &args.id))
+    {
+        cgroup.kill_all()?;
+        cgroup.delete()?;
     }
     remove_socket(&dir);
     let killed = ExitRecord {

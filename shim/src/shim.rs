@@ -130,10 +130,10 @@ impl Shim {
             for warning in staged.warnings.drain(..) {
                 crate::diagnostics::note(&warning);
             }
-            if let (Some(console), Some(io)) = (staged.console.take(), &mut process.io) {
-                if let Err(refusal) = io.attach_console(poller, console) {
-                    crate::diagnostics::note(&refusal.message);
-                }
+            if let (Some(console), Some(io)) = (staged.console.take(), &mut process.io)
+                && let Err(refusal) = io.attach_console(poller, console)
+            {
+                crate::diagnostics::note(&refusal.message);
             }
             match progress {
                 Ok(Progress::Pending) => return,

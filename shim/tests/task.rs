@@ -1,11 +1,21 @@
 //! The real shim binary with busybox containers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test: all of it"
+)]
+
 mod common;
 
 use common::{Container, log_path, process_json, texts};
 use orlop_task::protocol::shim::CreateOptions;
 use orlop_task::ttrpc::Code;
-use orlop_task::{Bundle, CreateRequest, ExecError, ExecRequest, Shim, Status, TaskError, exec_sync};
+use orlop_task::{
+    Bundle, CreateRequest, ExecError, ExecRequest, Shim, Status, TaskError, exec_sync,
+};
 use serde_json::json;
 use std::time::Duration;
 
@@ -17,7 +27,8 @@ fn code(error: &TaskError) -> Code {
 
 #[tokio::test]
 async fn a_container_from_create_to_delete() {
-    let container = Container::create(&["sh", "-c", "echo out; echo err >&2; printf last; exit 7"]).await;
+    let container =
+        Container::create(&["sh", "-c", "echo out; echo err >&2; printf last; exit 7"]).await;
     let client = &container.shim.client;
     let state = client.state("").await.unwrap();
     assert_eq!((state.status, state.exit), (Status::Created, None));
@@ -94,18 +105,32 @@ async fn exec_sync_collects_output_and_status() {
     let container = Container::run(&["sleep", "1000"]).await;
     let client = &container.shim.client;
     let script = "echo out; echo err >&2; exit 3";
-    let output = exec_sync(client, "e1", &process_json(&["sh", "-c", script]), None, CAP).await.unwrap();
-    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (b"out\n".as_slice(), b"err\n".as_slice()));
+    let output =
+        exec_sync(client, "e1", &process_json(&["sh", "-c", script]), None, CAP).await.unwrap();
+    assert_eq!(
+        (output.stdout.as_slice(), output.stderr.as_slice()),
+        (b"out\n".as_slice(), b"err\n".as_slice())
+    );
     assert_eq!((output.exit_code, output.truncated), (3, false));
 
-    let big = exec_sync(client, "e2", &process_json(&["sh", "-c", "yes | head -c 3000000"]), None, 100_000).await.unwrap();
+    let big = exec_sync(
+        client,
+        "e2",
+        &process_json(&["sh", "-c", "yes | head -c 3000000"]),
+        None,
+        100_000,
+    )
+    .await
+    .unwrap();
     assert_eq!((big.stdout.len(), big.truncated, big.exit_code), (100_000, true, 0));
 
     let error = exec_sync(client, "e3", &process_json(&["/nope"]), None, CAP).await.unwrap_err();
     assert!(error.to_string().contains("/nope"), "{error}");
 
     let limit = Duration::from_millis(200);
-    let error = exec_sync(client, "e4", &process_json(&["sleep", "1000"]), Some(limit), CAP).await.unwrap_err();
+    let error = exec_sync(client, "e4", &process_json(&["sleep", "1000"]), Some(limit), CAP)
+        .await
+        .unwrap_err();
     assert!(matches!(error, ExecError::TimedOut(_)));
     assert_eq!(client.pids().await.unwrap().len(), 1, "the command has been killed and reaped");
     container.finish().await;
@@ -169,7 +194,8 @@ async fn execs_end_with_their_container() {
 
 #[tokio::test]
 async fn the_shim_outlives_its_client_and_is_found_again() {
-    let container = Container::run(&["sh", "-c", "while true; do echo tick; usleep 10000; done"]).await;
+    let container =
+        Container::run(&["sh", "-c", "while true; do echo tick; usleep 10000; done"]).await;
     let bundle = container.bundle.clone();
     let lines = container.log().len();
     let (pid, _) = container.shim.client.pids_of_shim().await.unwrap();
@@ -187,7 +213,12 @@ async fn the_shim_outlives_its_client_and_is_found_again() {
 
 #[tokio::test]
 async fn the_log_goes_on_across_a_reopen() {
-    let container = Container::run(&["sh", "-c", "i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); usleep 1000; done"]).await;
+    let container = Container::run(&[
+        "sh",
+        "-c",
+        "i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); usleep 1000; done",
+    ])
+    .await;
     let client = &container.shim.client;
     let path = log_path(container.dir.path());
     let rotated = container.dir.path().join("0.log.1");
@@ -210,7 +241,9 @@ async fn the_log_goes_on_across_a_reopen() {
 #[tokio::test]
 async fn a_kill_for_memory_is_told() {
     let container = Container::launch(
-        |spec| spec["linux"]["resources"] = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}}),
+        |spec| {
+            spec["linux"]["resources"] = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}})
+        },
         &["dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"],
     )
     .await;
@@ -235,7 +268,14 @@ async fn a_terminal_has_its_size_and_goes_to_the_log() {
     .await;
     let client = &container.shim.client;
     let fifo = container.dir.path().join("stdin");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
     let request = CreateRequest {
         terminal: true,
         stdin: fifo.to_string_lossy().into_owned(),
@@ -252,7 +292,10 @@ async fn a_terminal_has_its_size_and_goes_to_the_log() {
     sender.writable().await.unwrap();
     sender.try_write(b"go\n").unwrap();
     assert_eq!(client.wait("").await.unwrap().code, 0);
-    assert_eq!(container.log(), ["stdout F 33 44", "stdout F go", "stdout F 25 80", "stdout F done"]);
+    assert_eq!(
+        container.log(),
+        ["stdout F 33 44", "stdout F go", "stdout F 25 80", "stdout F done"]
+    );
     container.finish().await;
 }
 
@@ -261,8 +304,16 @@ async fn stdin_reaches_the_process_and_ends() {
     let container = Container::launch(|_| {}, &["cat"]).await;
     let client = &container.shim.client;
     let fifo = container.dir.path().join("stdin");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
-    let request = CreateRequest { stdin: fifo.to_string_lossy().into_owned(), ..container.request() };
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    let request =
+        CreateRequest { stdin: fifo.to_string_lossy().into_owned(), ..container.request() };
     client.create(&container.bundle, request).await.unwrap();
     client.start("").await.unwrap();
     let sender = tokio::net::unix::pipe::OpenOptions::new().open_sender(&fifo).unwrap();
@@ -287,7 +338,10 @@ async fn pause_stats_update_pids() {
     assert!(stats.cpu.unwrap().usage.unwrap().total > 0);
     assert!(stats.memory.unwrap().usage.unwrap().usage > 0);
     assert_eq!(client.pids().await.unwrap(), [client.state("").await.unwrap().pid]);
-    client.update(serde_json::to_vec(&json!({"memory": {"limit": 64 << 20}})).unwrap()).await.unwrap();
+    client
+        .update(serde_json::to_vec(&json!({"memory": {"limit": 64 << 20}})).unwrap())
+        .await
+        .unwrap();
     assert_eq!(client.stats().await.unwrap().memory.unwrap().usage.unwrap().limit, 64 << 20);
     container.finish().await;
 }
@@ -297,7 +351,10 @@ async fn an_own_init_reaps_and_waits() {
     let container = Container::launch(|spec| spec["mounts"] = json!([]), &["unused"]).await;
     let client = &container.shim.client;
     let options = CreateOptions { init: true, exit_on_delete: true, ..CreateOptions::default() };
-    client.create(&container.bundle, CreateRequest { options, ..CreateRequest::default() }).await.unwrap();
+    client
+        .create(&container.bundle, CreateRequest { options, ..CreateRequest::default() })
+        .await
+        .unwrap();
     client.start("").await.unwrap();
     assert_eq!(client.state("").await.unwrap().status, Status::Running);
     client.kill("", 15, false).await.unwrap();
@@ -315,7 +372,11 @@ async fn wrong_requests_are_refused() {
         ("/etc/passwd", Code::InvalidArgument),
     ] {
         let request = CreateRequest { stdout: stdout.to_owned(), ..CreateRequest::default() };
-        assert_eq!(code(&client.create(&container.bundle, request).await.unwrap_err()), want, "{stdout}");
+        assert_eq!(
+            code(&client.create(&container.bundle, request).await.unwrap_err()),
+            want,
+            "{stdout}"
+        );
     }
     assert!(client.start("").await.unwrap_err().is_not_found());
     client.create(&container.bundle, container.request()).await.unwrap();

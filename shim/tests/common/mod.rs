@@ -1,6 +1,6 @@
 //! Containers for tests: a busybox root, a bundle, the real shim binary, and tidying up.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use orlop_sys::process::{Command, Program};
 use orlop_task::protocol::shim::CreateOptions;
@@ -11,11 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-pub const SHIM: &str = env!("CARGO_BIN_EXE_orlop-shim");
+/// The shim under test; `ORLOP_TEST_SHIM` names another build of it.
+pub static SHIM: LazyLock<PathBuf> = LazyLock::new(|| {
+    std::env::var_os("ORLOP_TEST_SHIM")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_orlop-shim")), PathBuf::from)
+});
 
 static LAUNCH_DIR: LazyLock<(TempDir, Launcher)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
-    let launcher = Launcher::new(Path::new(SHIM), dir.path()).unwrap();
+    let launcher = Launcher::new(&SHIM, dir.path()).unwrap();
     (dir, launcher)
 });
 
@@ -38,7 +42,10 @@ pub fn rootfs(dir: &Path) -> PathBuf {
         std::fs::create_dir_all(root.join(name)).unwrap();
     }
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-    for tool in ["sh", "sleep", "cat", "echo", "true", "false", "kill", "dd", "yes", "head", "id", "ls", "stty", "tail", "mkdir", "usleep"] {
+    for tool in [
+        "sh", "sleep", "cat", "echo", "true", "false", "kill", "dd", "yes", "head", "id", "ls",
+        "stty", "tail", "mkdir", "usleep",
+    ] {
         symlink("busybox", root.join("bin").join(tool)).unwrap();
     }
     std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
@@ -168,7 +175,7 @@ pub fn texts(path: &Path) -> Vec<String> {
 impl Drop for Container {
     /// Whatever a failed test left: as containerd tidies up after a dead shim.
     fn drop(&mut self) {
-        let mut command = Command::new(Program::Path(Path::new(SHIM)));
+        let mut command = Command::new(Program::Path(&SHIM));
         command.args(["orlop-shim", "-id", &self.id, "-bundle"]).arg(&self.bundle).arg("delete");
         if let Ok(child) = command.spawn() {
             let _ = child.pidfd.wait();

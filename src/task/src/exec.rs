@@ -97,7 +97,7 @@ async fn run(
         // Sent together: the shim serves one connection in order, so nothing waits in between.
         let ((), _, ended) =
             tokio::try_join!(client.exec(request), client.start(&exec_id), client.wait(&exec_id))?;
-        Ok(ended)
+        Ok::<ExitStatus, TaskError>(ended)
     };
     let finished = async {
         let output = async { tokio::join!(stdout.fill(), stderr.fill()) };
@@ -106,7 +106,7 @@ async fn run(
         let ended = tokio::select! {
             ended = &mut command => ended?,
             // All writers gone: now only the end is missing.
-            _ = &mut output => return Ok::<_, TaskError>(command.await?),
+            _ = &mut output => return command.await,
         };
         // Somebody may hold the pipes for ever: enough is enough.
         let _ = timeout(DRAIN, &mut output).await;

@@ -90,9 +90,11 @@ pub fn encode(
     Ok(())
 }
 
-/// Takes the first whole frame from the front of `input`: the header, its message, and how many
-/// bytes both took. `None` while bytes are missing.
-pub fn split(input: &[u8]) -> Result<Option<(Header, &[u8], usize)>, FrameError> {
+/// A whole frame: header, message, and how many bytes both took.
+pub type Frame<'a> = (Header, &'a [u8], usize);
+
+/// Takes the first whole frame from the front of `input`; `None` while bytes are missing.
+pub fn split(input: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
     let Some(head) = input.first_chunk::<HEADER_LEN>() else { return Ok(None) };
     let header = Header::parse(*head)?;
     let end = HEADER_LEN + header.len as usize;
@@ -152,5 +154,81 @@ impl Code {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ttrpc::Request;
+    use proptest::prelude::*;
+
+    #[test]
+    fn headers() {
+        let bytes = [0, 0, 1, 2, 0, 0, 0, 7, 2, 1];
+        let header = Header { len: 258, stream: 7, kind: Kind::Response, flags: 1 };
+        assert_eq!(Header::parse(bytes), Ok(header));
+        assert_eq!(header.bytes(), bytes);
+        assert_eq!(Header::parse([0, 0, 0, 0, 0, 0, 0, 1, 9, 0]), Err(FrameError::Kind(9)));
+        let limit = Header::parse([0, 0x40, 0, 0, 0, 0, 0, 1, 1, 0]);
+        assert_eq!(limit.map(|header| header.len as usize), Ok(MAX_MESSAGE));
+        assert_eq!(
+            Header::parse([0, 0x40, 0, 1, 0, 0, 0, 1, 1, 0]),
+            Err(FrameError::TooLong(0x40_0001))
+        );
+        assert_eq!(Header::parse([0xff; HEADER_LEN]), Err(FrameError::TooLong(u32::MAX)));
+    }
+
+    #[test]
+    fn too_long_a_message_leaves_the_output_alone() {
+        let request = Request { payload: vec![0; MAX_MESSAGE], ..Request::default() };
+        let mut out = b"before".to_vec();
+        assert!(matches!(
+            encode(1, Kind::Request, &request, &mut out),
+            Err(FrameError::TooLong(_))
+        ));
+        assert_eq!(out, b"before");
+    }
+
+    #[test]
+    fn codes_have_grpcs_numbers() {
+        for (number, code) in [
+            (0, Code::Ok),
+            (5, Code::NotFound),
+            (9, Code::FailedPrecondition),
+            (16, Code::Unauthenticated),
+        ] {
+            assert_eq!((Code::from_number(number), code as i32), (code, number));
+        }
+        for strange in [-1, 17, i32::MAX, i32::MIN] {
+            assert_eq!(Code::from_number(strange), Code::Unknown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..5), cut in 0usize..64) {
+            let mut bytes = Vec::new();
+            for (stream, payload) in (1..).zip(&payloads) {
+                let request = Request { payload: payload.clone(), ..Request::default() };
+                encode(stream, Kind::Request, &request, &mut bytes).unwrap();
+            }
+            let mut rest = bytes.as_slice();
+            for (stream, payload) in (1..).zip(&payloads) {
+                let (header, message, length) = split(rest).unwrap().unwrap();
+                prop_assert_eq!((header.stream, header.kind), (stream, Kind::Request));
+                prop_assert_eq!(&Request::decode(message).unwrap().payload, payload);
+                // Short of its last bytes it is no frame yet.
+                let short = rest.get(..length.saturating_sub(cut + 1)).unwrap_or_default();
+                prop_assert_eq!(split(short), Ok(None));
+                rest = &rest[length..];
+            }
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = split(&bytes);
+        }
     }
 }

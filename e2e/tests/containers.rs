@@ -56,7 +56,7 @@ fn confined_by_default() {
     let image = world.busybox();
     let pod_config = world.pod("confined", json!({}));
     let pod = world.run_pod(&pod_config);
-    let more = json!({"linux": {"security_context": {"seccomp": {"profile_type": 0}, "no_new_privs": true,
+    let more = json!({"linux": {"security_context": {"namespace_options": {"pid": 1}, "seccomp": {"profile_type": 0}, "no_new_privs": true,
         "masked_paths": ["/proc/kcore", "/sys/firmware"], "readonly_paths": ["/proc/sys"]}}});
     let id = world.run_container(
         &pod,

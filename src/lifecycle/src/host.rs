@@ -46,6 +46,20 @@ impl Host {
             .map_err(|error| below("making the cgroup", path, ErrorKind::Internal, error))
     }
 
+    /// Makes a pod's cgroup where the client has not made it; which ones were made for it.
+    pub(crate) fn make_pod_cgroup(&self, path: &str) -> Result<Vec<String>> {
+        let missing = self.hierarchies.missing(path);
+        if !missing.is_empty() {
+            self.make_cgroup(path)?;
+        }
+        Ok(missing)
+    }
+
+    /// Gives back cgroups that were made for a pod, unless another pod uses them.
+    pub(crate) fn prune_cgroups(&self, made: &[String]) {
+        self.hierarchies.prune(made);
+    }
+
     /// Removes a cgroup with all that is in it and below; one that is not there is fine.
     pub(crate) fn end_cgroup(&self, path: &str) -> Result<()> {
         let Ok(cgroup) = Cgroup::open(&self.hierarchies, path) else { return Ok(()) };

@@ -64,6 +64,9 @@ pub(crate) struct SandboxRecord {
     pub(crate) cgroup_parent: String,
     /// Whether that cgroup is ours to delete.
     pub(crate) own_cgroup: bool,
+    /// Cgroups of the client's naming that did not exist and were made for it, the outermost first.
+    #[serde(default)]
+    pub(crate) made_cgroups: Vec<String>,
     /// Process id of the shared PID namespace's init.
     pub(crate) init_pid: Option<u32>,
     /// When its init ended without being asked to.
@@ -210,6 +213,7 @@ pub(crate) mod tests {
             attached: false,
             cgroup_parent: "/orlop/s1".into(),
             own_cgroup: true,
+            made_cgroups: Vec::new(),
             init_pid: None,
             init_ended_at: None,
             failed: None,

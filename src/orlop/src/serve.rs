@@ -63,13 +63,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut server =
         tokio::spawn(orlop_api::serve(api.clone(), incoming::accept(listener), shutdown));
     tracing::info!(socket = %path.display(), "listening");
+    let mut network = None;
     let outcome = tokio::select! {
         () = &mut stop => Ok(()),
         opened = open(&config, &api) => match opened {
-            Ok(()) => tokio::select! {
-                () = &mut stop => Ok(()),
-                died = &mut server => Err(anyhow::anyhow!("the server ended: {died:?}")),
-            },
+            Ok(opened) => {
+                network = Some(opened);
+                tokio::select! {
+                    () = &mut stop => Ok(()),
+                    died = &mut server => Err(anyhow::anyhow!("the server ended: {died:?}")),
+                }
+            }
             Err(error) => Err(error),
         },
     };
@@ -79,12 +83,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if tokio::time::timeout(GRACE, &mut server).await.is_err() {
         tracing::warn!("calls in flight were cut off after {GRACE:?}");
     }
+    // Last: a call that was still in flight may have taken namespaces.
+    if let Some(network) = network
+        && let Err(error) = network.close().await
+    {
+        tracing::warn!("prepared namespaces stay behind: {error}");
+    }
     let _ = std::fs::remove_file(&path);
     outcome
 }
 
 /// Opens what is behind the calls, recovers, and lets calls in.
-async fn open(config: &Config, api: &Api) -> anyhow::Result<()> {
+async fn open(config: &Config, api: &Api) -> anyhow::Result<Network> {
     let shim = shim(config)?;
     let (config, network) = (config.clone(), config.network_config()?);
     let opened = tokio::task::spawn_blocking(move || {
@@ -93,11 +103,12 @@ async fn open(config: &Config, api: &Api) -> anyhow::Result<()> {
         let network = Network::open(network).context("network cannot be opened")?;
         let launcher = Launcher::new(&shim, &config.run)
             .with_context(|| format!("shim {} cannot be prepared", shim.display()))?;
-        let runtime = Runtime::open(config.runtime_options(), images.clone(), network, launcher)
-            .context("runtime cannot be opened")?;
-        anyhow::Ok((runtime, images))
+        let runtime =
+            Runtime::open(config.runtime_options(), images.clone(), network.clone(), launcher)
+                .context("runtime cannot be opened")?;
+        anyhow::Ok((runtime, images, network))
     });
-    let (runtime, images) = opened.await.context("opening was cut off")??;
+    let (runtime, images, network) = opened.await.context("opening was cut off")??;
     let found = runtime.recover().await.context("recovery failed")?;
     for record in &found.bad_records {
         tracing::error!("a record could not be read and was moved aside: {record}");
@@ -112,7 +123,7 @@ async fn open(config: &Config, api: &Api) -> anyhow::Result<()> {
     );
     api.set_ready(runtime, images);
     notify::state("READY=1");
-    Ok(())
+    Ok(network)
 }
 
 fn node(config: &Config) -> anyhow::Result<Node> {

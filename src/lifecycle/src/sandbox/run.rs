@@ -59,6 +59,7 @@ fn first_facts(context: &Context, id: SandboxId, config: Arc<SandboxConfig>) -> 
         attached: false,
         cgroup_parent,
         own_cgroup,
+        made_cgroups: Vec::new(),
         init_pid: None,
         init_ended_at: None,
         failed: None,
@@ -78,7 +79,7 @@ impl Making {
     async fn make(&mut self) -> Result<()> {
         let (files, namespaces) = tokio::join!(self.make_files(), self.take_namespaces());
         self.facts.namespaces = namespaces?;
-        files?;
+        self.facts.made_cgroups = files?;
         // From here on the steps do not need each other. All are waited for even if one fails, so
         // that none is still at work when the failure is undone.
         let (init, attached, named, sysctls) = tokio::join!(
@@ -114,14 +115,19 @@ impl Making {
         }
     }
 
-    async fn make_files(&self) -> Result<()> {
+    async fn make_files(&self) -> Result<Vec<String>> {
         let dir = self.context.sandbox_dir(&self.facts.id);
         let (config, hostname) = (Arc::clone(&self.facts.config), self.hostname());
         let host = Arc::clone(&self.context.host);
-        let cgroup = self.facts.own_cgroup.then(|| self.facts.cgroup_parent.clone());
+        let (own, cgroup) = (self.facts.own_cgroup, self.facts.cgroup_parent.clone());
+        let default_parent = self.context.options.default_cgroup_parent.clone();
         blocking(move || {
             files::prepare(&dir, &config, &hostname)?;
-            cgroup.map_or(Ok(()), |path| host.make_cgroup(&path))
+            if own {
+                host.make_cgroup(&cgroup).map(|()| vec![default_parent])
+            } else {
+                host.make_pod_cgroup(&cgroup)
+            }
         })
         .await
     }

@@ -85,10 +85,11 @@ async fn release_network(context: &Context, facts: &SandboxRecord) -> Result<()>
 pub(crate) async fn unmake_files(context: &Arc<Context>, facts: &SandboxRecord) -> Result<()> {
     let dir = context.sandbox_dir(&facts.id);
     let cgroup = facts.own_cgroup.then(|| facts.cgroup_parent.clone());
-    let host = Arc::clone(&context.host);
+    let (host, made) = (Arc::clone(&context.host), facts.made_cgroups.clone());
     blocking(move || {
         // The directory goes last: it is by its name that recovery finds a cgroup of ours.
         cgroup.map_or(Ok(()), |path| host.end_cgroup(&path))?;
+        host.prune_cgroups(&made);
         release_files(&dir)
     })
     .await

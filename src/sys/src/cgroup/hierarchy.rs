@@ -78,6 +78,34 @@ impl Hierarchies {
         let at = |legacy: &Legacy| Legacy { mount: legacy.mount.join(below), ..legacy.clone() };
         (self.legacy.iter().map(at).collect(), self.unified.as_ref().map(|mount| mount.join(below)))
     }
+
+    fn everywhere(&self, path: &Path) -> impl Iterator<Item = PathBuf> {
+        let (legacy, unified) = self.directories(path);
+        legacy.into_iter().map(|legacy| legacy.mount).chain(unified)
+    }
+
+    /// The group at `path` and those above it, as far as no hierarchy has them yet; the outermost
+    /// first. What is made later can be given back by [`Self::prune`].
+    pub fn missing(&self, path: &str) -> Vec<String> {
+        let Some(path) = parse_path(path) else { return Vec::new() };
+        let above = path.ancestors().filter(|above| above.parent().is_some());
+        let mut missing: Vec<String> = above
+            .take_while(|above| !self.everywhere(above).any(|directory| directory.exists()))
+            .map(|above| above.display().to_string())
+            .collect();
+        missing.reverse();
+        missing
+    }
+
+    /// Removes groups of groups that nothing is in any more, the last of `paths` first. One that is
+    /// in use stays, and so does every one above it.
+    pub fn prune(&self, paths: &[String]) {
+        for path in paths.iter().rev().filter_map(|path| parse_path(path)) {
+            for directory in self.everywhere(&path) {
+                let _ = rustix::fs::rmdir(&directory);
+            }
+        }
+    }
 }
 
 /// The path of a group below the root of each hierarchy: as given when it begins with `/`, or from

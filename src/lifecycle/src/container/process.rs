@@ -141,13 +141,14 @@ pub(super) fn devices(config: &ContainerConfig) -> Result<Vec<ResolvedDevice>> {
 }
 
 /// All devices of the host, for privileged containers; what every container gets of its own anyway
-/// (terminals, shared memory, queues) is left out.
+/// (terminals, shared memory, queues) is left out, and so are links: `/dev/stdin` is whatever the daemon reads from.
 fn host_devices() -> Vec<ResolvedDevice> {
     const OWN: [&str; 8] = ["pts", "shm", "mqueue", "fd", "console", "ptmx", ".lxc", ".lxd-mounts"];
     let mut found = Vec::new();
     let Ok(entries) = std::fs::read_dir("/dev") else { return found };
     for entry in entries.flatten() {
-        if OWN.iter().all(|own| entry.file_name() != *own) {
+        let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        if !link && OWN.iter().all(|own| entry.file_name() != *own) {
             let path = entry.path();
             let at = |below: &Path| join(&path, below);
             collect(&path, Path::new(""), &at, "rwm", &mut found);
@@ -282,6 +283,7 @@ mod tests {
         let all = devices(&config).unwrap();
         assert!(all.iter().any(|device| device.container_path == Path::new("/dev/null")));
         assert!(all.iter().all(|device| !device.container_path.starts_with("/dev/pts")));
+        assert!(all.iter().all(|device| !device.container_path.is_symlink()));
     }
 
     #[test]

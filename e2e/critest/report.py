@@ -50,7 +50,7 @@ def main():
     for line in bad:
         print(line)
     listed = sum(name in expected for name in failed)
-    print(f"{len(passed)} passed, {len(failed)} failed ({listed} of them expected), {len(skipped)} skipped, of {len(states)} cases")
+    print(f"{len(passed)} passed, {len(failed)} failed ({listed} of them expected), {len(skipped)} skipped; {len(states) - len(ran)} not selected")
     sys.exit(1 if bad or not ran else 0)
 
 

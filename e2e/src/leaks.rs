@@ -117,6 +117,31 @@ pub fn find(dir: &Path, netns: &str) -> Vec<String> {
     found
 }
 
+impl crate::World {
+    /// What a reboot does to a stopped daemon's pods: their processes end, mounts and everything under /run are gone, and
+    /// the boot has another id than the one in the records.
+    pub fn lose_what_a_reboot_loses(&mut self) {
+        clean(&self.path(""));
+        let run = self.path("run");
+        crate::process::until("the processes to end", || {
+            leftover_processes(run.to_str().expect("a plain path")).is_empty()
+        });
+        std::fs::remove_dir_all(&run).expect("nothing is mounted under run");
+        std::fs::create_dir(&run).expect("run");
+        let ours = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("boot id");
+        for kind in ["sandboxes", "containers"] {
+            for record in
+                std::fs::read_dir(self.path("root").join(kind)).expect("records").flatten()
+            {
+                let text = std::fs::read_to_string(record.path()).expect("record");
+                let changed = text.replace(ours.trim(), "00000000-0000-0000-0000-000000000000");
+                assert_ne!(text, changed, "the record names its boot");
+                std::fs::write(record.path(), changed).expect("record");
+            }
+        }
+    }
+}
+
 /// Ends and unmounts what a failed test left, so that it harms no other.
 pub fn clean(dir: &Path) {
     let text = dir.to_str().expect("a plain path");

@@ -133,6 +133,34 @@ fn a_kill_in_the_middle_of_work_leaves_whole_objects_or_none() {
     }
 }
 
+/// After a reboot: no process, no mount, nothing under /run; the records are of another boot.
+#[test]
+fn a_reboot_makes_exited_containers_of_the_records() {
+    let mut world = World::new();
+    let image = world.busybox();
+    let pod_config = world.pod("before", json!({}));
+    let pod = world.run_pod(&pod_config);
+    let id = world.run_container(
+        &pod,
+        &pod_config,
+        &world.container("c", &image, &["sleep", "1000"], json!({})),
+    );
+    let pid = pid_of(&world, &id);
+    world.kill();
+    world.lose_what_a_reboot_loses();
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    world.start();
+    let status = world.status(&id);
+    assert_eq!(status["state"], "CONTAINER_EXITED", "{status}");
+    assert_ne!(status["exitCode"], 0, "{status}");
+    assert!(world.crictl(&["inspectp", &pod]).contains("SANDBOX_NOTREADY"));
+    // The address is free again: the same pod comes back as the kubelet would bring it.
+    let next = world.pod("before", json!({"metadata": {"attempt": 1}}));
+    let again = world.run_pod(&next);
+    world.crictl(&["rmp", "-f", &pod]);
+    world.crictl(&["rmp", "-f", &again]);
+}
+
 fn pid_of(world: &World, container: &str) -> u64 {
     let text = world.crictl(&["inspect", "-o", "json", container]);
     let inspect: serde_json::Value = serde_json::from_str(&text).expect("JSON");

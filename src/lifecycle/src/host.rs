@@ -46,13 +46,9 @@ impl Host {
             .map_err(|error| below("making the cgroup", path, ErrorKind::Internal, error))
     }
 
-    /// Makes a pod's cgroup where the client has not made it; which ones were made for it.
-    pub(crate) fn make_pod_cgroup(&self, path: &str) -> Result<Vec<String>> {
-        let missing = self.hierarchies.missing(path);
-        if !missing.is_empty() {
-            self.make_cgroup(path)?;
-        }
-        Ok(missing)
+    /// The pod's cgroup and those above it, as far as the client has not made them.
+    pub(crate) fn missing_cgroups(&self, path: &str) -> Vec<String> {
+        self.hierarchies.missing(path)
     }
 
     /// Gives back cgroups that were made for a pod, unless another pod uses them.

@@ -12,6 +12,8 @@ use std::path::Path;
 /// Size of a pod's `/dev/shm`, the field's default.
 const SHM_OPTIONS: &str = "mode=1777,size=65536k";
 
+const CGROUPS: &str = "cgroups";
+
 /// Makes the sandbox's directory with all that does not depend on the network.
 pub(super) fn prepare(dir: &Path, config: &SandboxConfig, hostname: &str) -> Result<()> {
     let resolv_conf = match &config.dns {
@@ -35,6 +37,18 @@ pub(super) fn prepare(dir: &Path, config: &SandboxConfig, hostname: &str) -> Res
         mount_shm(&dir.join("shm"))?;
     }
     Ok(())
+}
+
+/// Notes the cgroups that are about to be made for a sandbox: until it has a record, this is how
+/// recovery finds them.
+pub(super) fn note_cgroups(dir: &Path, made: &[String]) -> Result<()> {
+    write(dir, CGROUPS, made.join("\n").as_bytes())
+}
+
+/// The cgroups that were noted for a sandbox.
+pub(crate) fn noted_cgroups(dir: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.join(CGROUPS)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
 }
 
 /// Writes `hosts` of a pod with a network of its own, once its addresses are known.

@@ -5,6 +5,7 @@ mod init;
 mod run;
 mod stop;
 
+pub(crate) use files::noted_cgroups;
 pub(crate) use init::{end_init, watch_init};
 pub(crate) use run::run;
 pub(crate) use stop::{release_files, remove, stop, unmake_files};

@@ -119,15 +119,19 @@ impl Making {
         let dir = self.context.sandbox_dir(&self.facts.id);
         let (config, hostname) = (Arc::clone(&self.facts.config), self.hostname());
         let host = Arc::clone(&self.context.host);
-        let (own, cgroup) = (self.facts.own_cgroup, self.facts.cgroup_parent.clone());
-        let default_parent = self.context.options.default_cgroup_parent.clone();
+        let cgroup = self.facts.cgroup_parent.clone();
+        let default_parent =
+            self.facts.own_cgroup.then(|| self.context.options.default_cgroup_parent.clone());
         blocking(move || {
             files::prepare(&dir, &config, &hostname)?;
-            if own {
-                host.make_cgroup(&cgroup).map(|()| vec![default_parent])
-            } else {
-                host.make_pod_cgroup(&cgroup)
+            // What the client has made is its own to remove; our own parent goes when it is empty.
+            let missing = host.missing_cgroups(&cgroup);
+            let made = default_parent.map_or_else(|| missing.clone(), |parent| vec![parent]);
+            if !missing.is_empty() {
+                files::note_cgroups(&dir, &made)?;
+                host.make_cgroup(&cgroup)?;
             }
+            Ok(made)
         })
         .await
     }

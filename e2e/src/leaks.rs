@@ -67,6 +67,24 @@ fn leftover_files(dir: &Path) -> Vec<String> {
         .collect()
 }
 
+/// Processes in the cgroups of the test: workloads, whose working directory says nothing of it.
+fn confined(dir: &Path) -> Vec<u32> {
+    let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let mut found = Command::new("find");
+    found.args(["/sys/fs/cgroup", "-name", "cgroup.procs", "-path"]).arg(format!("*{name}*"));
+    let files = String::from_utf8_lossy(&output(&mut found).stdout).into_owned();
+    let texts = files.lines().filter_map(|file| std::fs::read_to_string(file).ok());
+    texts
+        .flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+fn kill(pid: u32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
 fn cgroups(dir: &Path) -> Vec<String> {
     // Sandbox ids are in the log only: what is looked for is any cgroup of Orlop's default parent that is empty of
     // processes and older than nothing that runs; tests name their parents after their directory.
@@ -147,12 +165,11 @@ pub fn clean(dir: &Path) {
     let text = dir.to_str().expect("a plain path");
     for (pid, path) in processes().filter(|(pid, _)| *pid != std::process::id()) {
         let cwd = std::fs::read_link(path.join("cwd")).unwrap_or_default();
-        if cwd.starts_with(text)
-            && let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed())
-        {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        if cwd.starts_with(text) {
+            kill(pid);
         }
     }
+    confined(dir).into_iter().for_each(kill);
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points: Vec<&str> = table
         .lines()

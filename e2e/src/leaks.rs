@@ -144,6 +144,13 @@ impl crate::World {
         crate::process::until("the processes to end", || {
             leftover_processes(run.to_str().expect("a plain path")).is_empty()
         });
+        let dirs = cgroups(&self.path(""));
+        for dir in dirs.iter().filter_map(|line| line.strip_prefix("cgroup ")) {
+            crate::process::run(
+                Command::new("find")
+                    .args([dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]),
+            );
+        }
         std::fs::remove_dir_all(&run).expect("nothing is mounted under run");
         std::fs::create_dir(&run).expect("run");
         let ours = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("boot id");

@@ -1,6 +1,11 @@
 //! Containers started by the stage alone, with the real binary as the stage: no shim, no daemon.
 
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "the shim uses more of the stage than these tests")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "the shim uses more of the stage than these tests"
+)]
 
 #[path = "../src/stage/mod.rs"]
 mod stage;

@@ -81,6 +81,7 @@ impl World {
             format!("lowerdir={}", at("lower")),
             format!("upperdir={}", at("upper")),
             format!("workdir={}", at("work")),
+            "volatile".to_owned(),
         ];
         RootfsMount { kind: "overlay".into(), source: "overlay".into(), options }
     }

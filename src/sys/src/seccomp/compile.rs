@@ -7,7 +7,6 @@ use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag,
     LinuxSeccompOperator,
 };
-use std::collections::BTreeMap;
 
 const KILL_PROCESS: u32 = 0x8000_0000;
 const KILL_THREAD: u32 = 0;
@@ -42,11 +41,26 @@ const AARCH64: Machine = Machine { audit: 0xc000_00b7, column: 3, wide: true };
 const NATIVE: Machine = if cfg!(target_arch = "aarch64") { AARCH64 } else { X86_64 };
 
 /// What happens to one system call: conditions in order, then a last word.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Verdict {
-    conditions: Vec<(Vec<LinuxSeccompArg>, u32)>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Verdict<'a> {
+    conditions: Vec<(&'a [LinuxSeccompArg], u32)>,
     otherwise: u32,
+    /// Whether an entry without conditions has spoken.
+    decided: bool,
 }
+
+impl Verdict<'_> {
+    fn plain(otherwise: u32) -> Self {
+        Self { otherwise, ..Self::default() }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self.otherwise == other.otherwise && self.conditions == other.conditions
+    }
+}
+
+/// What the section says about each call of the table that it names.
+type Verdicts<'a> = Vec<Option<Verdict<'a>>>;
 
 /// Compiles a section for this machine.
 ///
@@ -61,11 +75,11 @@ pub fn compile(section: &LinuxSeccomp) -> Result<Program, SeccompError> {
     let mut entry = assembler.give(KILL_PROCESS);
     let machines = machines(section);
     for machine in machines.iter().filter(|machine| **machine != X32_MACHINE) {
-        let mut tree = tree(&mut assembler, *machine, &verdicts, default)?;
+        let mut tree = tree(&mut assembler, *machine, &verdicts, default);
         if *machine == X86_64 {
             // The two share their audit number and differ in one bit of the call's number.
             let x32 = if machines.contains(&X32_MACHINE) {
-                self::tree(&mut assembler, X32_MACHINE, &verdicts, default)?
+                self::tree(&mut assembler, X32_MACHINE, &verdicts, default)
             } else {
                 assembler.give(KILL_PROCESS)
             };
@@ -141,10 +155,8 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Seccomp
     })
 }
 
-/// What the section says about each call that it names.
-fn verdicts(section: &LinuxSeccomp, default: u32) -> Result<BTreeMap<&str, Verdict>, SeccompError> {
-    let mut verdicts: BTreeMap<&str, Verdict> = BTreeMap::new();
-    let mut decided: Vec<&str> = Vec::new();
+fn verdicts(section: &LinuxSeccomp, default: u32) -> Result<Verdicts<'_>, SeccompError> {
+    let mut verdicts = vec![None; SYSCALLS.len()];
     for entry in section.syscalls().iter().flatten() {
         let action = action(entry.action(), entry.errno_ret())?;
         let args = entry.args().as_deref().unwrap_or_default();
@@ -155,14 +167,15 @@ fn verdicts(section: &LinuxSeccomp, default: u32) -> Result<BTreeMap<&str, Verdi
             )));
         }
         for name in entry.names() {
-            let verdict = verdicts
-                .entry(name)
-                .or_insert_with(|| Verdict { conditions: Vec::new(), otherwise: default });
+            // A name that we do not know is of another architecture, or newer than we are.
+            let known = SYSCALLS.binary_search_by_key(&name.as_str(), |(name, _)| name).ok();
+            let Some(slot) = known.and_then(|index| verdicts.get_mut(index)) else { continue };
+            let verdict = slot.get_or_insert_with(|| Verdict::plain(default));
             if !args.is_empty() {
-                verdict.conditions.push((args.to_vec(), action));
-            } else if !decided.contains(&name.as_str()) {
+                verdict.conditions.push((args, action));
+            } else if !verdict.decided {
                 verdict.otherwise = action;
-                decided.push(name);
+                verdict.decided = true;
             }
         }
     }
@@ -173,74 +186,60 @@ fn verdicts(section: &LinuxSeccomp, default: u32) -> Result<BTreeMap<&str, Verdi
 fn tree(
     assembler: &mut Assembler,
     machine: Machine,
-    verdicts: &BTreeMap<&str, Verdict>,
+    verdicts: &Verdicts<'_>,
     default: u32,
-) -> Result<Label, SeccompError> {
-    let plain = |action| Verdict { conditions: Vec::new(), otherwise: action };
+) -> Label {
     let offset = if machine == X32_MACHINE { X32 } else { 0 };
-    let mut by_number: BTreeMap<u32, Verdict> = BTreeMap::new();
-    let mut highest = 0;
-    for (name, numbers) in SYSCALLS {
-        let Some(number) =
-            numbers.get(machine.column).and_then(|number| u32::try_from(*number).ok())
-        else {
-            continue;
-        };
-        highest = highest.max(number);
-        if let Some(verdict) = verdicts.get(name) {
-            by_number.insert(number + offset, verdict.clone());
+    // What is newer than our table does not exist, as far as the workload can tell.
+    let enosys = ERRNO | libc::ENOSYS.cast_unsigned();
+    let newer = Verdict::plain(if default & 0xffff_0000 == ERRNO { enosys } else { default });
+    let unnamed = Verdict::plain(default);
+    let mut by_number: Vec<(u32, &Verdict<'_>)> = Vec::with_capacity(SYSCALLS.len() + 1);
+    for ((_, numbers), verdict) in SYSCALLS.iter().zip(verdicts) {
+        let number = numbers.get(machine.column).and_then(|number| u32::try_from(*number).ok());
+        if let Some(number) = number {
+            by_number.push((number + offset, verdict.as_ref().unwrap_or(&unnamed)));
         }
     }
-    // What is newer than our table does not exist, as far as the workload can tell.
-    let newer =
-        if default & 0xffff_0000 == ERRNO { ERRNO | libc::ENOSYS.cast_unsigned() } else { default };
-    let mut ranges: Vec<(u32, Verdict)> = Vec::new();
+    by_number.sort_unstable_by_key(|(number, _)| *number);
+    let highest = by_number.last().map_or(offset, |(number, _)| *number);
+    by_number.push((highest + 1, &newer));
+    let mut ranges: Vec<(u32, &Verdict<'_>)> = Vec::new();
     let mut next = offset;
     for (number, verdict) in by_number {
         if number > next {
-            push(&mut ranges, next, plain(default));
+            // A hole in the numbers.
+            push(&mut ranges, next, &unnamed);
         }
         push(&mut ranges, number, verdict);
         next = number + 1;
     }
-    if next <= highest + offset {
-        push(&mut ranges, next, plain(default));
-    }
-    push(&mut ranges, highest + offset + 1, plain(newer));
     search(assembler, machine, &ranges)
 }
 
 /// Adds a range that begins at `first`, unless it goes on like the one before.
-fn push(ranges: &mut Vec<(u32, Verdict)>, first: u32, verdict: Verdict) {
-    if ranges.last().is_none_or(|(_, last)| *last != verdict) {
+fn push<'v>(ranges: &mut Vec<(u32, &'v Verdict<'v>)>, first: u32, verdict: &'v Verdict<'v>) {
+    if ranges.last().is_none_or(|(_, last)| !last.same(verdict)) {
         ranges.push((first, verdict));
     }
 }
 
-fn search(
-    assembler: &mut Assembler,
-    machine: Machine,
-    ranges: &[(u32, Verdict)],
-) -> Result<Label, SeccompError> {
+fn search(assembler: &mut Assembler, machine: Machine, ranges: &[(u32, &Verdict<'_>)]) -> Label {
     match ranges {
-        [] => Ok(assembler.give(KILL_PROCESS)),
+        [] => assembler.give(KILL_PROCESS),
         [(_, verdict)] => decide(assembler, machine, verdict),
         _ => {
             let (left, right) = ranges.split_at(ranges.len() / 2);
             let first = right.first().map_or(0, |(first, _)| *first);
-            let right = search(assembler, machine, right)?;
-            let left = search(assembler, machine, left)?;
-            Ok(assembler.branch(Test::GreaterEqual(first), right, left))
+            let right = search(assembler, machine, right);
+            let left = search(assembler, machine, left);
+            assembler.branch(Test::GreaterEqual(first), right, left)
         }
     }
 }
 
 /// The conditions of one call, in order; each leaves the accumulator to the next.
-fn decide(
-    assembler: &mut Assembler,
-    machine: Machine,
-    verdict: &Verdict,
-) -> Result<Label, SeccompError> {
+fn decide(assembler: &mut Assembler, machine: Machine, verdict: &Verdict<'_>) -> Label {
     let mut next = assembler.give(verdict.otherwise);
     for (args, action) in verdict.conditions.iter().rev() {
         let mut hit = assembler.give(*action);
@@ -249,7 +248,7 @@ fn decide(
         }
         next = hit;
     }
-    Ok(next)
+    next
 }
 
 /// A comparison of 64 bits, in two halves where the machine has them.

@@ -1,8 +1,9 @@
 //! The CRI socket and its connections.
 
 use anyhow::{Context, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::Permissions;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -43,12 +44,26 @@ fn make_room(path: &Path) -> anyhow::Result<()> {
         Ok(_) => {}
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => {
+        Ok(stream) if is_served(&stream) => {
             bail!("socket {at} is in use by another daemon: stop that one, or use another path")
         }
+        Ok(_) => std::fs::remove_file(path)
+            .with_context(|| format!("stale socket {at} cannot be removed")),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path)
             .with_context(|| format!("stale socket {at} cannot be removed")),
         Err(error) => Err(error).with_context(|| format!("socket {at} cannot be tried")),
+    }
+}
+
+/// Whether somebody is behind the socket. A daemon that was killed while it started a child leaves
+/// its listener open until that child's exec; then the kernel hangs up on us, whom nobody accepted.
+fn is_served(stream: &std::os::unix::net::UnixStream) -> bool {
+    const PATIENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+    // The server's half of an HTTP/2 connection speaks first, so that a living one is known at once.
+    let mut fds = [PollFd::new(stream, PollFlags::IN)];
+    match poll(&mut fds, Some(&PATIENCE)) {
+        Ok(0) | Err(_) => true,
+        Ok(_) => !matches!((&mut &*stream).read(&mut [0; 1]), Ok(0) | Err(_)),
     }
 }
 

@@ -1,10 +1,8 @@
 //! One daemon for one set of directories.
 
-use anyhow::{Context, bail};
-use rustix::fs::{FlockOperation, flock};
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use anyhow::Context;
+use std::fs::{DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 /// The lock on the run directory; held as long as this lives.
@@ -27,34 +25,14 @@ impl RunLock {
     /// Takes the lock, or says who has it.
     pub(crate) fn take(run: &Path) -> anyhow::Result<Self> {
         let path = run.join("lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("lock file {} cannot be opened", path.display()))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut pid = String::new();
-                let _ = file.read_to_string(&mut pid);
-                bail!(
-                    "run directory {} is in use by process {}: stop that one, or use other directories",
-                    run.display(),
-                    pid.trim()
-                );
-            }
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("lock {} cannot be taken", path.display()));
-            }
-        }
-        file.rewind()
-            .and_then(|()| file.set_len(0))
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .with_context(|| format!("lock file {} cannot be written", path.display()))?;
+        let locked = orlop_sys::fs::lock_file(&path)
+            .with_context(|| format!("lock {} cannot be taken", path.display()))?;
+        let file = locked.map_err(|pid| {
+            anyhow::anyhow!(
+                "run directory {} is in use by process {pid}: stop that one, or use other directories",
+                run.display()
+            )
+        })?;
         Ok(Self { _file: file })
     }
 }

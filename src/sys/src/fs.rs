@@ -1,6 +1,10 @@
 //! Files by descriptor: resolution that cannot leave a directory, writing that is whole or absent,
 //! and making data durable.
 
+mod lock;
+
+pub use lock::lock_file;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};

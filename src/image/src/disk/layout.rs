@@ -3,9 +3,9 @@
 use super::{LayerMeta, remove_tree};
 use crate::StoreError;
 use orlop_model::Digest;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -307,19 +307,7 @@ fn make_dir(path: &Path) -> Result<(), StoreError> {
 /// Takes the lock, or says who has it.
 fn lock(root: &Path) -> Result<File, StoreError> {
     let path = root.join("lock");
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
-        .map_err(|error| io_error("open", &path)(error.into()))?;
-    let file = File::from(fd);
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut pid = String::new();
-        let _ = (&file).take(32).read_to_string(&mut pid);
-        return Err(StoreError::Locked { path: root.to_owned(), pid: pid.trim().to_owned() });
-    }
-    let write = |mut file: &File| {
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write(&file).map_err(io_error("write", &path))?;
-    Ok(file)
+    orlop_sys::fs::lock_file(&path)
+        .map_err(io_error("lock", &path))?
+        .map_err(|pid| StoreError::Locked { path: root.to_owned(), pid })
 }

@@ -6,6 +6,7 @@
     unreachable_pub,
     reason = "the shim uses more of the stage than these tests"
 )]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "helpers of tests")]
 
 #[path = "../src/stage/mod.rs"]
 mod stage;

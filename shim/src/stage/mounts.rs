@@ -118,7 +118,7 @@ fn new_target(kind: &str, target: &Path, root: &Root) -> Result<OwnedFd> {
 /// Nothing but a process file system may be where we and the workload look for one.
 fn refuse_proc(path: &Path, source: &OwnedFd, target: &OwnedFd) -> Result<()> {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    let kind = |fd: &OwnedFd| rustix::fs::fstatfs(fd).map(|stat| stat.f_type as i64);
+    let kind = |fd: &OwnedFd| rustix::fs::fstatfs(fd).map(|stat| stat.f_type);
     let at = |error| {
         StageError::kernel(
             Step::Mount,

@@ -124,6 +124,7 @@ impl Staged {
     }
 
     /// Waits until the process is ready for its exec.
+    #[allow(dead_code, reason = "the shim waits in its event loop; tests wait here")]
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
         self.wait(Progress::Ready)
     }
@@ -134,10 +135,12 @@ impl Staged {
     }
 
     /// Waits until the workload runs, or for the reason why not.
+    #[allow(dead_code, reason = "the shim waits in its event loop; tests wait here")]
     pub(crate) fn wait_running(&mut self) -> Result<()> {
         self.wait(Progress::Running)
     }
 
+    #[allow(dead_code, reason = "the shim waits in its event loop; tests wait here")]
     fn wait(&mut self, wanted: Progress) -> Result<()> {
         loop {
             let progress = self.advance()?;
@@ -187,6 +190,7 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
             "a container needs its own: add it to the namespaces",
         ));
     }
+    refuse_hooks(request.spec)?;
     let process = request.spec.process().as_ref();
     let views = request.cgroup.map(views).unwrap_or_default();
     let container = translate_mounts::container(
@@ -229,6 +233,20 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
         &joins,
         maps,
     )
+}
+
+/// A hook that is left out without a word would leave the container without what it was to bring.
+fn refuse_hooks(spec: &Spec) -> Result<()> {
+    let Some(hooks) = spec.hooks() else { return Ok(()) };
+    let listed = serde_json::to_value(hooks).unwrap_or_default();
+    let mut lists = listed.as_object().into_iter().flatten();
+    match lists.find(|(_, list)| list.as_array().is_some_and(|list| !list.is_empty())) {
+        None => Ok(()),
+        Some((kind, _)) => {
+            let cause = "hooks are not supported yet: remove them from the spec";
+            Err(StageError::refuse(Step::Spec, kind.as_str(), cause))
+        }
+    }
 }
 
 /// Starts a process in a running container, up to its exec, which [`Staged::release`] allows.

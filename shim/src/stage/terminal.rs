@@ -45,7 +45,7 @@ fn verify(fd: &OwnedFd, device: impl Fn(u64) -> bool, name: &str) -> Result<()> 
     let system = fstatfs(fd).at(Step::Terminal, || name)?;
     let terminal =
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && device(stat.st_rdev);
-    if terminal && system.f_type as i64 == DEVPTS_SUPER_MAGIC {
+    if terminal && system.f_type == DEVPTS_SUPER_MAGIC {
         return Ok(());
     }
     Err(StageError::refuse(

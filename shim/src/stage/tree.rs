@@ -115,7 +115,7 @@ impl Root {
 
 fn on_procfs(fd: &OwnedFd) -> rustix::io::Result<bool> {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    rustix::fs::fstatfs(fd).map(|system| system.f_type as i64 == PROC_SUPER_MAGIC)
+    rustix::fs::fstatfs(fd).map(|system| system.f_type == PROC_SUPER_MAGIC)
 }
 
 enum Created {

@@ -1,10 +1,11 @@
 //! What a workload finds.
 
-use crate::stage::Stdio;
-use crate::world::{World, process};
+use crate::stage::{InitRequest, Stdio, spawn_init};
+use crate::world::{SELF, World, process};
 use orlop_sys::process::Exit;
 use serde_json::json;
 use std::io::Read;
+use std::os::fd::AsFd;
 
 #[test]
 fn it_lives_in_namespaces_of_its_own() {
@@ -54,6 +55,49 @@ fn it_sees_its_own_groups_and_no_other() {
     // The named v1 hierarchy of a service manager is not ours to use.
     assert!(inside + 1 >= hierarchies && inside > 0, "{output}");
     assert!(output.lines().any(|line| line == "1"), "{output}");
+}
+
+#[test]
+fn a_cgroup_namespace_begins_at_its_own_groups() {
+    let world = World::with(
+        "cat /proc/self/cgroup; ls /sys/fs/cgroup | head -n 1; readlink /proc/self/ns/cgroup",
+        |spec| {
+            spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "cgroup" }));
+        },
+    );
+    let output = world.output();
+    assert!(output.lines().filter(|line| line.ends_with(":/")).count() > 0, "{output}");
+    assert!(!output.contains("orlop-test"), "{output}");
+    let ours = std::fs::read_link("/proc/self/ns/cgroup").unwrap().display().to_string();
+    assert!(!output.contains(&ours), "{output}");
+}
+
+#[test]
+fn namespaces_are_joined_by_path() {
+    let first = World::new("read x");
+    let (init, hold) = first.hold();
+    let second =
+        World::with("hostname; readlink /proc/self/ns/pid; echo $$; cat /proc/1/comm", |spec| {
+            let path = |name: &str| format!("/proc/{}/ns/{name}", init.child.pid);
+            spec["linux"]["namespaces"] = json!([
+                { "type": "mount" },
+                { "type": "pid", "path": path("pid") },
+                { "type": "uts", "path": path("uts") },
+                { "type": "ipc", "path": path("ipc") },
+                { "type": "network", "path": path("net") },
+            ]);
+            spec["hostname"] = json!("ignored");
+        });
+    let output = second.output();
+    let theirs = std::fs::read_link(format!("/proc/{}/ns/pid", init.child.pid)).unwrap();
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines.first(), Some(&"box"), "{output}");
+    assert_eq!(lines.get(1), Some(&theirs.display().to_string().as_str()), "{output}");
+    assert_ne!(lines.get(2), Some(&"1"), "{output}");
+    // Process 1 is the other container's.
+    assert_eq!(lines.get(3), Some(&"sh"), "{output}");
+    drop(hold);
+    init.child.pidfd.wait().unwrap();
 }
 
 #[test]
@@ -265,43 +309,23 @@ fn an_exec_works_in_the_hosts_process_namespace() {
 
 #[test]
 fn the_built_in_init_reaps_and_ends_when_told() {
-    let mut world = World::new("unused");
-    world.init_only = true;
-    let staged = {
-        let spec = world.oci();
-        let mut staged = crate::stage::spawn_init(&crate::stage::InitRequest {
-            spec: &spec,
-            bundle: world.dir.path(),
-            rootfs: &[],
-            stdio: Stdio::Fds([None; 3]),
-            cgroup: Some(&world.cgroup),
-            init_only: true,
-            self_exe: std::os::fd::AsFd::as_fd(&*crate::world::SELF),
-        });
-        // The mounts of a real container have no place in an empty root.
-        if staged.is_err() || staged.as_mut().is_ok_and(|staged| staged.wait_ready().is_err()) {
-            let mut bare = world.spec.clone();
-            bare["mounts"] = json!([]);
-            bare["linux"]["maskedPaths"] = json!([]);
-            bare["linux"]["readonlyPaths"] = json!([]);
-            let spec = serde_json::from_value(bare).unwrap();
-            let mut staged = crate::stage::spawn_init(&crate::stage::InitRequest {
-                spec: &spec,
-                bundle: world.dir.path(),
-                rootfs: &[],
-                stdio: Stdio::Fds([None; 3]),
-                cgroup: Some(&world.cgroup),
-                init_only: true,
-                self_exe: std::os::fd::AsFd::as_fd(&*crate::world::SELF),
-            })
-            .unwrap();
-            staged.wait_ready().unwrap();
-            staged
-        } else {
-            staged.unwrap()
-        }
-    };
-    let mut staged = staged;
+    let world = World::with("unused", |spec| {
+        spec["mounts"] = json!([]);
+        spec["linux"]["maskedPaths"] = json!([]);
+        spec["linux"]["readonlyPaths"] = json!([]);
+    });
+    let spec = world.oci();
+    let mut staged = spawn_init(&InitRequest {
+        spec: &spec,
+        bundle: world.dir.path(),
+        rootfs: &[],
+        stdio: Stdio::Fds([None; 3]),
+        cgroup: Some(&world.cgroup),
+        init_only: true,
+        self_exe: SELF.as_fd(),
+    })
+    .unwrap();
+    staged.wait_ready().unwrap();
     staged.release().unwrap();
     staged.wait_running().unwrap();
     let status = std::fs::read_to_string(format!("/proc/{}/status", staged.child.pid)).unwrap();

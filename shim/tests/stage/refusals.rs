@@ -45,7 +45,8 @@ fn elf(machine: u16, interpreter: Option<&str>) -> Vec<u8> {
 fn four_ways_to_have_no_program() {
     let other = if cfg!(target_arch = "aarch64") { 62 } else { 183 };
     let own = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
-    let cases: [(&str, Option<(Vec<u8>, u32)>, &str); 8] = [
+    type Case<'a> = (&'a str, Option<(Vec<u8>, u32)>, &'a str);
+    let cases: [Case<'_>; 8] = [
         ("absent", None, "not found in any directory of PATH"),
         ("/no/such", None, "no such file in the container's root file system"),
         ("plain", Some((b"#!/bin/sh\n".to_vec(), 0o644)), "not executable"),
@@ -126,6 +127,9 @@ fn nonsense_in_the_spec_is_refused() {
     let error = refused(|_| {}, |spec| spec["linux"]["sysctl"] = json!({ "net.no.such": "1" }));
     assert_eq!(error.step, Step::Sysctl);
     assert!(error.message.contains("no such parameter"), "{error}");
+    let error =
+        refused(|_| {}, |spec| spec["hooks"] = json!({ "prestart": [{ "path": "/bin/true" }] }));
+    assert!(error.message.contains("hooks are not supported"), "{error}");
     let error = refused(|_| {}, |spec| spec["process"]["args"] = json!([""]));
     assert!(error.message.contains("no command"), "{error}");
     let error = refused(

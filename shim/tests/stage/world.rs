@@ -25,7 +25,6 @@ pub struct World {
     pub dir: TempDir,
     pub spec: Value,
     pub cgroup: Cgroup,
-    pub init_only: bool,
 }
 
 /// What a process left behind.
@@ -60,7 +59,7 @@ impl World {
             serde_json::from_value(spec["linux"]["resources"].clone()).unwrap_or_default();
         let cgroup =
             Cgroup::create(&Hierarchies::detect().unwrap(), &path, Some(&resources)).unwrap();
-        Self { dir, spec, cgroup, init_only: false }
+        Self { dir, spec, cgroup }
     }
 
     pub fn lower(&self) -> PathBuf {
@@ -94,7 +93,7 @@ impl World {
             rootfs: &rootfs,
             stdio,
             cgroup: Some(&self.cgroup),
-            init_only: self.init_only,
+            init_only: false,
             self_exe: SELF.as_fd(),
         })?;
         staged.wait_ready()?;

@@ -7,6 +7,7 @@ mod child;
 mod exec;
 mod own;
 mod pidfd;
+mod prepare;
 mod raw;
 mod sealed;
 mod spawn;

@@ -73,11 +73,10 @@ fn reap() {
 
 fn termination() -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::uninit();
-    // SAFETY: sigemptyset initializes it.
-    let mut set = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        set.assume_init()
-    };
+    // SAFETY: it writes the set that it is given.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: initialized by the call above.
+    let mut set = unsafe { set.assume_init() };
     for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT] {
         // SAFETY: an initialized set and a signal that exists.
         unsafe { libc::sigaddset(&raw mut set, signal) };

@@ -3,18 +3,17 @@
 
 use super::Pidfd;
 use super::child::{self, Plan};
+use super::prepare::{Descriptors, Pipes, Step, Strings, prepare};
 use super::raw::{self, CloneArgs};
 use super::stack::Stack;
-use libc::{c_char, c_int};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// What to execute.
 #[derive(Debug, Clone, Copy)]
@@ -77,18 +76,18 @@ pub struct IdMap {
 /// A process to create.
 #[derive(Debug)]
 pub struct Command<'a> {
-    program: Program<'a>,
-    args: Vec<Vec<u8>>,
-    env: Vec<Vec<u8>>,
-    fds: Vec<(i32, BorrowedFd<'a>)>,
-    directory: Option<Vec<u8>>,
-    session: bool,
-    death_signal: i32,
+    pub(super) program: Program<'a>,
+    pub(super) args: Vec<Vec<u8>>,
+    pub(super) env: Vec<Vec<u8>>,
+    pub(super) fds: Vec<(i32, BorrowedFd<'a>)>,
+    pub(super) directory: Option<Vec<u8>>,
+    pub(super) session: bool,
+    pub(super) death_signal: i32,
     create: Namespaces,
-    joins: Vec<(BorrowedFd<'a>, Namespaces)>,
+    pub(super) joins: Vec<(BorrowedFd<'a>, Namespaces)>,
     cgroup: Option<BorrowedFd<'a>>,
-    tasks: Vec<BorrowedFd<'a>>,
-    maps: Option<(Vec<IdMap>, Vec<IdMap>)>,
+    pub(super) tasks: Vec<BorrowedFd<'a>>,
+    pub(super) maps: Option<(Vec<IdMap>, Vec<IdMap>)>,
 }
 
 /// A process that was created.
@@ -174,8 +173,6 @@ impl fmt::Display for SpawnError {
 }
 
 impl std::error::Error for SpawnError {}
-
-type Step<T> = Result<T, (SpawnStep, i32)>;
 
 impl<'a> Command<'a> {
     /// A process with no arguments (not even its own name), an empty environment, `/dev/null` as
@@ -317,7 +314,7 @@ impl<'a> Command<'a> {
                 CloneArgs { flags: args.flags | libc::CLONE_PARENT as u64, exit_signal: 0, ..args };
             self.clone_middle(&plan, &pipes)?
         } else {
-            self.into_cgroup(&mut args);
+            self.enter_cgroup(&mut args);
             clone_blocked(&args, child::direct, &plan)?
         };
         // SAFETY: clone3 made this descriptor for us and wrote it here.
@@ -325,7 +322,7 @@ impl<'a> Command<'a> {
         let child = Child { pid, pidfd: Pidfd::from_fd(fd) };
         let result = self.supervise(child, pipes);
         // Without CLONE_VFORK the child ran beside us until now, on this stack and this plan.
-        drop(plan);
+        std::hint::black_box(&plan);
         drop((strings, descriptors, stack));
         result
     }
@@ -343,7 +340,7 @@ impl<'a> Command<'a> {
             stack_size: Stack::SIZE,
             ..CloneArgs::default()
         };
-        self.into_cgroup(&mut args);
+        self.enter_cgroup(&mut args);
         clone_blocked(&args, child::middle, plan)?;
         // SAFETY: clone3 made this descriptor for us and wrote it here.
         let middle = Pidfd::from_fd(unsafe { OwnedFd::from_raw_fd(fd.load(Ordering::Acquire)) });
@@ -357,7 +354,7 @@ impl<'a> Command<'a> {
         }
     }
 
-    fn into_cgroup(&self, args: &mut CloneArgs) {
+    fn enter_cgroup(&self, args: &mut CloneArgs) {
         if let Some(dir) = self.cgroup {
             args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP; libc's constant overflows its type on some targets
             args.cgroup = dir.as_raw_fd() as u64;
@@ -386,10 +383,6 @@ impl<'a> Command<'a> {
         let _ = child.pidfd.wait();
         Err(failure)
     }
-}
-
-fn prepare(errno: Errno) -> (SpawnStep, i32) {
-    (SpawnStep::Prepare, errno.raw_os_error())
 }
 
 /// clone3 with every signal blocked: a handler must not run in a child that shares our memory.
@@ -437,154 +430,6 @@ fn write_maps(pid: i32, uids: &[IdMap], gids: &[IdMap]) -> Step<()> {
             .map_err(|error| (SpawnStep::Ids, error.raw_os_error().unwrap_or(libc::EIO)))?;
     }
     Ok(())
-}
-
-/// Arguments, environment and paths, as the kernel wants them.
-struct Strings {
-    _owned: Vec<CString>,
-    argv: Vec<*const c_char>,
-    envp: Vec<*const c_char>,
-    path: Option<CString>,
-    directory: Option<CString>,
-}
-
-impl Strings {
-    fn new(command: &Command<'_>) -> Step<Self> {
-        let c_string =
-            |bytes: &[u8]| CString::new(bytes).map_err(|_| (SpawnStep::Prepare, libc::EINVAL));
-        let mut owned = Vec::with_capacity(command.args.len() + command.env.len());
-        let mut list = |strings: &[Vec<u8>]| -> Step<Vec<*const c_char>> {
-            let mut pointers = Vec::with_capacity(strings.len() + 1);
-            for string in strings {
-                let string = c_string(string)?;
-                pointers.push(string.as_ptr());
-                owned.push(string);
-            }
-            pointers.push(ptr::null());
-            Ok(pointers)
-        };
-        let argv = list(&command.args)?;
-        let envp = list(&command.env)?;
-        let path = match command.program {
-            Program::Path(path) => Some(c_string(path.as_os_str().as_bytes())?),
-            Program::Fd(_) => None,
-        };
-        let directory = command.directory.as_deref().map(c_string).transpose()?;
-        Ok(Self { _owned: owned, argv, envp, path, directory })
-    }
-
-    fn plan<'p>(
-        &'p self,
-        descriptors: &'p Descriptors,
-        pipes: &Pipes,
-        command: &Command<'_>,
-    ) -> Plan<'p> {
-        Plan {
-            path: self.path.as_ref().map_or(ptr::null(), |path| path.as_ptr()),
-            exec_fd: descriptors.exec,
-            argv: self.argv.as_ptr(),
-            envp: self.envp.as_ptr(),
-            dups: &descriptors.dups,
-            holes: &descriptors.holes,
-            above: descriptors.above,
-            report: pipes.report.1.as_raw_fd(),
-            mapped: pipes.mapped.as_ref().map_or(-1, |(read, _)| read.as_raw_fd()),
-            tasks: &descriptors.tasks,
-            joins: &descriptors.joins,
-            directory: self.directory.as_ref().map_or(ptr::null(), |directory| directory.as_ptr()),
-            session: command.session,
-            death_signal: command.death_signal,
-            inner: CloneArgs::default(),
-            pid: AtomicIsize::new(0),
-            pidfd: AtomicI32::new(-1),
-        }
-    }
-}
-
-/// Descriptors by number, all of them above the highest target, so that no dup can hit another.
-struct Descriptors {
-    _owned: Vec<OwnedFd>,
-    exec: c_int,
-    dups: Vec<(c_int, c_int)>,
-    holes: Vec<c_int>,
-    above: c_int,
-    tasks: Vec<c_int>,
-    joins: Vec<(c_int, c_int)>,
-}
-
-/// The pipes between parent and child: reading end, writing end.
-struct Pipes {
-    /// Why it failed; closed by the exec.
-    report: (OwnedFd, OwnedFd),
-    /// That the id maps are written.
-    mapped: Option<(OwnedFd, OwnedFd)>,
-}
-
-impl Descriptors {
-    fn new(command: &Command<'_>) -> Step<(Self, Pipes)> {
-        let mut raised = Raised { above: 3, owned: Vec::new() };
-        raised.above = command.fds.iter().map(|(target, _)| target + 1).fold(3, i32::max);
-        let mut dups = Vec::with_capacity(command.fds.len() + 3);
-        for (target, fd) in &command.fds {
-            dups.push((raised.number(*fd)?, *target));
-        }
-        let missing: Vec<c_int> =
-            (0..3).filter(|n| !dups.iter().any(|(_, target)| target == n)).collect();
-        if !missing.is_empty() {
-            use rustix::fs::{Mode, OFlags};
-            let null =
-                rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(prepare)?;
-            let null = raised.raise(null)?;
-            dups.extend(missing.iter().map(|target| (null.as_raw_fd(), *target)));
-            raised.owned.push(null);
-        }
-        let exec = match command.program {
-            Program::Fd(fd) => raised.number(fd)?,
-            Program::Path(_) => -1,
-        };
-        let tasks = command.tasks.iter().map(|fd| raised.number(*fd)).collect::<Step<Vec<_>>>()?;
-        let join =
-            |(fd, bits): &(BorrowedFd<'_>, Namespaces)| Ok((raised.number(*fd)?, bits.0 as c_int));
-        let joins = command.joins.iter().map(join).collect::<Step<Vec<_>>>()?;
-        let report = raised.pipe()?;
-        let mapped = if command.maps.is_some() { Some(raised.pipe()?) } else { None };
-        let holes =
-            (0..raised.above).filter(|n| !dups.iter().any(|(_, target)| target == n)).collect();
-        let Raised { above, owned } = raised;
-        let descriptors = Self { _owned: owned, exec, dups, holes, above, tasks, joins };
-        Ok((descriptors, Pipes { report, mapped }))
-    }
-}
-
-/// Copies of descriptors with numbers from `above` on.
-struct Raised {
-    above: c_int,
-    owned: Vec<OwnedFd>,
-}
-
-impl Raised {
-    fn number(&mut self, fd: BorrowedFd<'_>) -> Step<c_int> {
-        if fd.as_raw_fd() >= self.above {
-            return Ok(fd.as_raw_fd());
-        }
-        let copy = rustix::io::fcntl_dupfd_cloexec(fd, self.above).map_err(prepare)?;
-        let number = copy.as_raw_fd();
-        self.owned.push(copy);
-        Ok(number)
-    }
-
-    fn raise(&self, fd: OwnedFd) -> Step<OwnedFd> {
-        if fd.as_raw_fd() >= self.above {
-            return Ok(fd);
-        }
-        rustix::io::fcntl_dupfd_cloexec(&fd, self.above).map_err(prepare)
-    }
-
-    fn pipe(&self) -> Step<(OwnedFd, OwnedFd)> {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
-        Ok((self.raise(read)?, self.raise(write)?))
-    }
 }
 
 #[cfg(test)]

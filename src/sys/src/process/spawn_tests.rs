@@ -1,5 +1,6 @@
 use super::*;
 use crate::process::Exit;
+use rustix::pipe::{PipeFlags, pipe_with};
 use std::io::Read;
 
 const SHELL: &str = "/bin/busybox";

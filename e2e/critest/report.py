@@ -4,6 +4,7 @@
 EXPECTED.txt lists the cases that may not pass yet, below a line `== reason`. The run is bad (exit status 1) when a case
 fails that is not listed, when a listed one passes, and when a listed one does not exist.
 """
+import collections
 import json
 import sys
 
@@ -39,6 +40,9 @@ def main():
     passed = sorted(name for name, state in ran.items() if state == "passed")
     skipped = sorted(name for name, state in ran.items() if state == "skipped")
     failed = sorted(set(ran) - set(passed) - set(skipped))
+    reasons = collections.Counter(messages[name].split("\n")[0] for name in skipped)
+    for reason, count in sorted(reasons.items()):
+        print(f"skipped: {count} cases: {reason}")
     bad = list(suite)
     for name in failed:
         reason = expected.get(name)

@@ -13,23 +13,24 @@ use rustix::thread::{
 };
 use std::os::fd::OwnedFd;
 
-/// Does all of it, in the order in which each step still has the privilege that it needs.
-/// Returns what could not be done and is not needed.
-pub(super) fn assume(process: &Process, filter: &[u8], directory: &OwnedFd) -> Result<Vec<String>> {
+/// What could not be done and is not needed, and the filter that is yet to be installed.
+pub(super) type Assumed = (Vec<String>, Option<seccomp::Program>);
+
+/// Does all of it, in the order in which each step still has the privilege that it needs. With
+/// no_new_privileges the filter needs none and is left for the very last: the fewer calls come after
+/// it, the fewer a profile must allow for our sake.
+pub(super) fn assume(process: &Process, filter: &[u8], directory: &OwnedFd) -> Result<Assumed> {
     let mut warnings = Vec::new();
     for (name, soft, hard) in &process.rlimits {
         warnings.extend(limit(name, *soft, *hard)?);
     }
     labels(process)?;
-    let filter = process.seccomp.map(|flags| seccomp::Program { code: filter.to_vec(), flags });
-    let install = |filter: &seccomp::Program| {
-        seccomp::install(filter).at(Step::Security, || "seccomp filter")
-    };
+    let mut filter = process.seccomp.map(|flags| seccomp::Program { code: filter.to_vec(), flags });
     if process.no_new_privileges {
         set_no_new_privs(true).at(Step::Security, || "no_new_privs")?;
-    } else if let Some(filter) = &filter {
+    } else if let Some(filter) = filter.take() {
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, which goes below.
-        install(filter)?;
+        install(&filter)?;
     }
     drop_bounding(process.capabilities.bounding)?;
     // As root first: images have directories that their own user cannot enter. A network file system
@@ -47,10 +48,12 @@ pub(super) fn assume(process: &Process, filter: &[u8], directory: &OwnedFd) -> R
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .at(Step::Security, || "dumpable")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
-    if let (true, Some(filter)) = (process.no_new_privileges, &filter) {
-        install(filter)?;
-    }
-    Ok(warnings)
+    Ok((warnings, filter))
+}
+
+/// Installs the filter.
+pub(super) fn install(filter: &seccomp::Program) -> Result<()> {
+    seccomp::install(filter).at(Step::Security, || "seccomp filter")
 }
 
 /// Sets a limit; one that we may not raise is raised as far as we may.

@@ -32,6 +32,10 @@ pub(super) fn hide(container: &Container, root: &Root, null: &OwnedFd) -> Result
         let stat = rustix::fs::fstat(&target).at(Step::Mask, name)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             let tree = mount::clone_tree(null, false).at(Step::Mask, name)?;
+            // It is the host's own file: its mode and owner must not change through the mask.
+            let attributes =
+                Attributes::set(Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_EXEC);
+            mount::set_attributes(&tree, attributes, false).at(Step::Mask, name)?;
             mount::attach(tree, target).at(Step::Mask, name)?;
             continue;
         }

@@ -18,6 +18,7 @@ mod launch;
 mod made;
 mod mask;
 mod mounts;
+mod null;
 mod parent;
 mod plan;
 mod procfs;

@@ -6,7 +6,7 @@ use super::launch::Launch;
 use super::made::Made;
 use super::plan::{Container, Plan, Process};
 use super::tree::Root;
-use super::{cwd, identity, init, mask, mounts, procfs, rootfs, terminal, wire};
+use super::{cwd, identity, init, mask, mounts, null, procfs, rootfs, terminal, wire};
 use orlop_sys::process::inherited;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
@@ -66,13 +66,21 @@ fn start(control: BorrowedFd<'_>, handed_over: usize) -> Result<Option<Launch>> 
         control::send_console(control, &pair.master)?;
         terminal::take(&pair.peer)?;
     }
-    for warning in finish(&plan.process, &filter)? {
+    if !plan.init_only {
+        null::replace()?;
+    }
+    // Before a filter, which may not know this call.
+    orlop_sys::process::close_on_exec_from(3).at(Step::Security, || "descriptors")?;
+    let (warnings, filter) = finish(&plan.process, &filter)?;
+    for warning in warnings {
         control::send_warning(control, &warning)?;
     }
-    drop((plan, filter));
-    orlop_sys::process::close_on_exec_from(3).at(Step::Security, || "descriptors")?;
+    drop(plan);
     control::send_ready(control)?;
     control::wait_go(control)?;
+    if let Some(filter) = &filter {
+        identity::install(filter)?;
+    }
     Ok(launch)
 }
 
@@ -114,7 +122,7 @@ fn console(root: &Root, size: (u16, u16), uid: u32) -> Result<terminal::Pair> {
 
 /// The process itself. The working directory is made as root and entered as the user, unless only
 /// root can get there.
-fn finish(process: &Process, filter: &[u8]) -> Result<Vec<String>> {
+fn finish(process: &Process, filter: &[u8]) -> Result<identity::Assumed> {
     // The container's keys are its own; without the key service there is nothing to separate.
     let _ = orlop_sys::process::new_session_keyring();
     let directory: OwnedFd = cwd::open(&process.cwd)?;

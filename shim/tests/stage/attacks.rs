@@ -194,3 +194,50 @@ fn thousands_of_mounts_start_or_are_refused_whole() {
         !output.contains(&std::fs::read_link("/proc/self/ns/mnt").unwrap().display().to_string())
     );
 }
+
+#[test]
+fn the_null_device_of_the_host_is_out_of_reach() {
+    // The same mode as before, so that a host which is not protected stays as it is.
+    let script = "grep SigIgn /proc/self/status; stat -Lc %d /proc/self/fd/0; stat -c %d /dev/null; \
+        (chmod 666 /proc/keys) 2>/dev/null && echo changed; echo end";
+    let world = World::new(script);
+    std::os::unix::fs::symlink("busybox", world.lower().join("bin/chmod")).unwrap();
+    let output = world.output();
+    let lines: Vec<&str> = output.lines().collect();
+    // Nothing is ignored, so that a broken pipe ends a workload.
+    assert_eq!(lines.first().unwrap().trim_start_matches("SigIgn:").trim(), "0".repeat(16));
+    assert_eq!(lines.get(1), lines.get(2), "stdin is not the container's own device");
+    assert_eq!(lines.get(3), Some(&"end"), "{output}");
+}
+
+#[test]
+fn an_exec_does_without_a_null_device() {
+    let world = World::new("rm -f /dev/null; ln -s /proc/sysrq-trigger /dev/null; echo; read x");
+    for tool in ["rm", "ln"] {
+        symlink("busybox", world.lower().join("bin").join(tool)).unwrap();
+    }
+    let (input, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let (ready, output) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    let fds = [Some(input.as_fd()), Some(output.as_fd()), None];
+    let init = world.start(crate::stage::Stdio::Fds(fds)).unwrap();
+    rustix::io::read(&ready, &mut [0_u8; 8]).unwrap();
+    let outcome = world.exec(&init, &process(&world, "cat; echo end")).unwrap();
+    assert_eq!(outcome.output, "end\n");
+    drop(hold);
+    init.child.pidfd.wait().unwrap();
+}
+
+#[test]
+fn a_profile_need_not_allow_what_only_we_call() {
+    let world = World::with("echo end", |spec| {
+        spec["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{
+                "names": ["sendto", "sendmsg", "close_range", "capset"],
+                "action": "SCMP_ACT_KILL_PROCESS",
+            }],
+        });
+        spec["process"]["args"] = json!(["/bin/pwd"]);
+    });
+    assert_eq!(world.output(), "/\n");
+}

@@ -66,8 +66,13 @@ impl Cgroup {
             if fresh.is_empty() {
                 return Ok(());
             }
-            for pid in &fresh {
-                match Pidfd::open(*pid).and_then(|pidfd| pidfd.send_signal(libc::SIGKILL)) {
+            let open: Vec<(i32, Pidfd)> =
+                fresh.iter().filter_map(|pid| Some((*pid, Pidfd::open(*pid).ok()?))).collect();
+            // A number that is still listed now was so while its descriptor was opened: no process
+            // elsewhere that got the number meanwhile is killed.
+            let listed = self.procs()?;
+            for (_, pidfd) in open.iter().filter(|(pid, _)| listed.contains(pid)) {
+                match pidfd.send_signal(libc::SIGKILL) {
                     Err(error) if error.errno != libc::ESRCH => return Err(error),
                     _ => {}
                 }
@@ -81,8 +86,18 @@ impl Cgroup {
         ))
     }
 
-    /// Freezes it; on v2 returns when all processes have stopped.
+    /// Freezes it; returns when all processes have stopped. When that fails it is thawed again: half
+    /// frozen, on v1, not even SIGKILL would end what has stopped.
     pub fn freeze(&self) -> Result<()> {
+        let frozen = self.try_freeze();
+        if frozen.is_err() {
+            // Where it could not be frozen for want of a freezer, it cannot be thawed either.
+            let _ = self.thaw();
+        }
+        frozen
+    }
+
+    fn try_freeze(&self) -> Result<()> {
         if let Some(directory) = self.unified_dir() {
             files::write(directory, "cgroup.freeze", "1")?;
             return await_event(directory, "frozen 1", PATIENCE).map(drop);

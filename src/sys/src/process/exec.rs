@@ -11,7 +11,13 @@ pub fn exec(path: &CStr, args: &[CString], env: &[CString]) -> i32 {
         strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
     };
     let (argv, envp) = (pointers(args), pointers(env));
+    // Rust's start ignores SIGPIPE, and what is ignored stays so across an exec.
+    // SAFETY: no handler of ours is involved.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     // SAFETY: all strings end with a NUL and both lists with a null pointer.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+    let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+    // SAFETY: as above.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    errno
 }

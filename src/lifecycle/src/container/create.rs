@@ -15,7 +15,7 @@ use oci_spec::runtime::Spec;
 use orlop_image::{Image, Rootfs};
 use orlop_model::{ContainerId, Timestamp};
 use orlop_spec::request::ContainerConfig;
-use orlop_spec::{Inputs, Namespaces};
+use orlop_spec::{Inputs, Namespace, Namespaces};
 use orlop_task::protocol::{Mount, shim::CreateOptions};
 use orlop_task::{CreateRequest, Shim};
 use std::os::unix::fs::DirBuilderExt;
@@ -127,6 +127,10 @@ impl Job {
         };
         let pid = i32::try_from(record.pid).unwrap_or(0);
         record.pid_start = orlop_sys::process::start_time(pid).unwrap_or(0);
+        if matches!(self.namespaces.pid, Namespace::Path(_)) && !apart_from_us(pid) {
+            let why = "the process whose PID namespace was to be shared has ended";
+            return Err(Error::SandboxNotReady { id: self.sandbox.id.clone(), why });
+        }
         let dir = Arc::clone(&self.context.container_records);
         let facts = Kept::create(dir, self.id.as_str(), record).await?;
         let container = Container::new(facts, bundle.to_owned(), Link::Up(shim.client.clone()));
@@ -145,6 +149,14 @@ impl Job {
             options: CreateOptions { exit_on_delete: true, ..CreateOptions::default() },
         }
     }
+}
+
+/// Whether `pid` is in another PID namespace than we are. The process that was to be joined may have
+/// ended while the shim was on its way, and its number may by then have named one of the host's own.
+fn apart_from_us(pid: i32) -> bool {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+    let (theirs, ours) = (of(&pid.to_string()), of("self"));
+    theirs.is_some() && ours.is_some() && theirs != ours
 }
 
 /// The container's root as the stage mounts it, in the container's own mount namespace.
@@ -308,5 +320,24 @@ async fn undo(context: &Arc<Context>, id: &ContainerId, cgroup: &str) {
     .await;
     if let Err(error) = undone {
         tracing::warn!(container = %id, error = error.report(), "half-made container not removed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_of_the_host_is_told_from_one_of_a_pod() {
+        use orlop_sys::process::{Command, Namespaces, Program};
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(!apart_from_us(own));
+        assert!(!apart_from_us(i32::MAX), "nobody is not apart");
+        let mut command = Command::new(Program::Path(Path::new("/bin/sleep")));
+        let child = command.args(["sleep", "1000"]).namespaces(Namespaces::PID).spawn().unwrap();
+        let apart = apart_from_us(child.pid);
+        child.pidfd.send_signal(9).unwrap();
+        child.pidfd.wait().unwrap();
+        assert!(apart);
     }
 }

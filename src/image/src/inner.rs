@@ -2,7 +2,7 @@
 
 use crate::disk::{ImageRecord, Index, LayerMeta, Layout, Syncer, TempDir, TempFile, crash_point};
 use crate::pull::{LayerJobs, PullJobs};
-use crate::registry::{Config, Http};
+use crate::registry::{Config, Http, sha256};
 use crate::state::{Known, Lease, State};
 use crate::{Options, StoreError};
 use orlop_model::Digest;
@@ -104,6 +104,16 @@ impl Inner {
             self.state().blobs.insert(digest, size);
         }
         Ok(())
+    }
+
+    /// Removes a blob that is not what its name says, so that it is fetched again.
+    pub(crate) fn forget_blob(&self, digest: &Digest) -> io::Result<()> {
+        let _writer = lock(&self.writer);
+        self.state().blobs.remove(digest);
+        match std::fs::remove_file(self.layout.blob(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The last step of a pull: names of blobs, names durable, row, memory. Tags move here from
@@ -280,8 +290,14 @@ fn load_images(
         let id = record.id.clone();
         let layers = record.layers.len();
         let read = std::fs::read(layout.blob(&id)).map_err(|error| error.to_string());
-        let config =
-            read.and_then(|bytes| Config::parse(&bytes, layers).map_err(|kind| kind.to_string()));
+        let config = read.and_then(|bytes| {
+            // It decides what runs, and as whom: damage on the disk must not change that.
+            let actual = sha256(&bytes);
+            if actual != id {
+                return Err(format!("its configuration on disk has the digest {actual}"));
+            }
+            Config::parse(&bytes, layers).map_err(|kind| kind.to_string())
+        });
         let known = config.and_then(|config| {
             state.view(record, config.image, pinned).ok_or_else(|| "a layer is missing".to_owned())
         });

@@ -66,9 +66,11 @@ impl Inner {
             read(lower).map_err(io_error("read users and groups in", &self.layout.root))?;
         let database = Arc::new(database);
         let mut state = self.state();
-        if state.images.contains_key(id) {
-            state.users.insert(id.clone(), database.clone());
+        // Removed meanwhile: half of its files may have been gone already when they were read.
+        if !state.images.contains_key(id) {
+            return Err(StoreError::NotFound { image: id.to_string() });
         }
+        state.users.insert(id.clone(), database.clone());
         Ok(database)
     }
 }
@@ -101,7 +103,8 @@ fn read_file(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
     // Without opening it: that could do something where it is a device or a pipe.
     let found = match orlop_sys::fs::open_in_root(root, path, OFlags::PATH, Mode::empty()) {
         Ok(found) => found,
-        Err(_) => return Ok(String::new()),
+        Err(error) if is_of_the_image(&error) => return Ok(String::new()),
+        Err(error) => return Err(error),
     };
     if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::RegularFile {
         return Ok(String::new());
@@ -109,6 +112,16 @@ fn read_file(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::from(reopen(&found)?).take(LIMIT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether there is no file because of what the image has there. Anything else (no descriptor left,
+/// a disk that fails) must not pass for an image without users: that would be remembered.
+fn is_of_the_image(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG)
+    )
 }
 
 /// The same file, for reading.
@@ -191,5 +204,15 @@ mod tests {
         assert_eq!(read_file(fd.as_fd(), "fifo").unwrap(), "");
         std::fs::create_dir(root.join("dir")).unwrap();
         assert_eq!(read_file(fd.as_fd(), "dir").unwrap(), "");
+        assert_eq!(read_file(fd.as_fd(), "passwd/x").unwrap(), "");
+        std::os::unix::fs::symlink("loop", root.join("loop")).unwrap();
+        assert_eq!(read_file(fd.as_fd(), "loop").unwrap(), "");
+        for (error, absent) in [(os_error(2), true), (os_error(24), false), (os_error(5), false)] {
+            assert_eq!(is_of_the_image(&error), absent, "{error}");
+        }
+    }
+
+    fn os_error(number: i32) -> io::Error {
+        io::Error::from_raw_os_error(number)
     }
 }

@@ -107,14 +107,37 @@ struct Unfinished {
     blob: Option<Incoming>,
 }
 
-/// Runs the pipeline, fed from the registry or from the blob that is here already.
+/// From the blob that is here already, or from the registry, also where the former is damaged.
 async fn fetch_and_unpack(
     context: &Arc<Context>,
     wanted: &Wanted,
     cancel: &CancellationToken,
 ) -> Result<Unfinished, Kind> {
+    let blob = &wanted.descriptor.digest;
+    let kept = context.inner.state().blobs.contains_key(blob);
+    match through_pipeline(context, wanted, cancel, kept).await {
+        Err(Kind::DigestMismatch { actual, .. }) if kept => {
+            tracing::warn!(%blob, %actual, "a blob of the store is damaged and is fetched again");
+            let (inner, blob) = (context.inner.clone(), blob.clone());
+            blocking(move || {
+                let forgotten = inner.forget_blob(&blob);
+                forgotten.map_err(|e| super::store_failure(&inner, "remove a damaged blob", &e))
+            })
+            .await??;
+            through_pipeline(context, wanted, cancel, false).await
+        }
+        result => result,
+    }
+}
+
+/// Runs the pipeline once, fed from the content store or from the registry.
+async fn through_pipeline(
+    context: &Arc<Context>,
+    wanted: &Wanted,
+    cancel: &CancellationToken,
+    kept: bool,
+) -> Result<Unfinished, Kind> {
     let inner = &context.inner;
-    let kept = inner.state().blobs.contains_key(&wanted.descriptor.digest);
     let (send, feed) = mpsc::channel(CHUNKS);
     let working = {
         let (inner, wanted) = (inner.clone(), wanted.clone());

@@ -3,6 +3,7 @@
 mod bad_days;
 mod crash;
 mod credentials;
+mod damage;
 mod fake;
 mod names;
 mod parts;

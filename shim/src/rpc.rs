@@ -167,9 +167,7 @@ fn parse(header: ttrpc::Header, message: &[u8]) -> Incoming {
         Kind::Request => {
             Request::decode(message).map(|request| Incoming::Request(header.stream, request))
         }
-        Kind::Response => {
-            Response::decode(message).map(|_| Incoming::Response(header.stream))
-        }
+        Kind::Response => Response::decode(message).map(|_| Incoming::Response(header.stream)),
         Kind::Data => {
             return Incoming::Bad(
                 header.stream,

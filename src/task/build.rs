@@ -19,6 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={}", dir.join(file).display());
     }
     let descriptors = protox::compile(FILES, [&dir])?;
-    prost_build::Config::new().enable_type_names().include_file("protocol.rs").compile_fds(descriptors)?;
+    prost_build::Config::new()
+        .enable_type_names()
+        .include_file("protocol.rs")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -54,8 +54,9 @@ pub(crate) fn make_cgroup(
 ) -> Result<Cgroup, Refusal> {
     let linux = spec.linux().as_ref();
     let path = cgroup_path(spec, id);
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    Ok(Cgroup::create(hierarchies, &path, resources)?)
+    // Without resources there are still device rules: a container's group denies what is not given.
+    let resources = linux.and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    Ok(Cgroup::create(hierarchies, &path, Some(&resources))?)
 }
 
 /// The control group that the spec names.

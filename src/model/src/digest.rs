@@ -6,7 +6,9 @@ use std::fmt;
 
 /// Why a text is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("digest {value:?} is not valid: expected sha256 followed by ':' and 64 lower-case hexadecimal digits")]
+#[error(
+    "digest {value:?} is not valid: expected sha256 followed by ':' and 64 lower-case hexadecimal digits"
+)]
 pub struct DigestError {
     value: String,
 }

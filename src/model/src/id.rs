@@ -6,7 +6,9 @@ use std::fmt;
 
 /// Why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} id {value:?} is not valid: use 1 to 64 characters of a-z, 0-9, '-', '_' and '.', starting with a letter or digit")]
+#[error(
+    "{kind} id {value:?} is not valid: use 1 to 64 characters of a-z, 0-9, '-', '_' and '.', starting with a letter or digit"
+)]
 pub struct IdError {
     kind: &'static str,
     value: String,

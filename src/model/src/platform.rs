@@ -26,7 +26,11 @@ impl Platform {
             "powerpc64" => ("ppc64le", None),
             other => (other, None),
         };
-        Self { os: "linux".into(), architecture: architecture.into(), variant: variant.map(Into::into) }
+        Self {
+            os: "linux".into(),
+            architecture: architecture.into(),
+            variant: variant.map(Into::into),
+        }
     }
 
     /// Whether an image made for `self` runs on `host`. An absent variant on either side matches,

@@ -50,7 +50,8 @@ impl Reference {
         let bad = |why| ReferenceError::Grammar { value: shown(), why };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
-                let digest = Digest::parse(digest).map_err(|source| ReferenceError::Digest { value: shown(), source })?;
+                let digest = Digest::parse(digest)
+                    .map_err(|source| ReferenceError::Digest { value: shown(), source })?;
                 (rest, Some(digest))
             }
             None => (text, None),
@@ -60,7 +61,9 @@ impl Reference {
             _ => (rest, None),
         };
         if tag.is_some_and(|tag| !valid_tag(tag)) {
-            return Err(bad("a tag has 1 to 128 characters of A-Z, a-z, 0-9, '_', '.' and '-', and starts with a letter, a digit or '_'"));
+            return Err(bad(
+                "a tag has 1 to 128 characters of A-Z, a-z, 0-9, '_', '.' and '-', and starts with a letter, a digit or '_'",
+            ));
         }
         let (registry, repository) = match name.split_once('/') {
             Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
@@ -77,7 +80,9 @@ impl Reference {
             _ => repository,
         };
         if repository.len() + registry.len() > 255 || !repository.split('/').all(valid_component) {
-            return Err(bad("a repository has components of a-z and 0-9, separated inside by '.', '_', '__' or dashes, joined by '/', at most 255 characters"));
+            return Err(bad(
+                "a repository has components of a-z and 0-9, separated inside by '.', '_', '__' or dashes, joined by '/', at most 255 characters",
+            ));
         }
         let tag = match (tag, &digest) {
             (None, None) => Some("latest".to_owned()),
@@ -113,7 +118,12 @@ impl Reference {
 
     /// `name@digest` for a digest of this repository.
     pub fn with_digest(&self, digest: Digest) -> Self {
-        Self { registry: self.registry.clone(), repository: self.repository.clone(), tag: None, digest: Some(digest) }
+        Self {
+            registry: self.registry.clone(),
+            repository: self.repository.clone(),
+            tag: None,
+            digest: Some(digest),
+        }
     }
 }
 
@@ -216,8 +226,27 @@ mod tests {
     #[test]
     fn refuses() {
         for bad in [
-            "", ":", "a:", "a@", "A", "a//b", "/a", "a/", "a b", "a:b:c", "a..b", "a.-b", "-a", "r.io:x/a", "r.io:99999/a",
-            "r.io/../a", "a@sha256:x", "a:\n", "r_.io/a", "é", ".io/a",
+            "",
+            ":",
+            "a:",
+            "a@",
+            "A",
+            "a//b",
+            "/a",
+            "a/",
+            "a b",
+            "a:b:c",
+            "a..b",
+            "a.-b",
+            "-a",
+            "r.io:x/a",
+            "r.io:99999/a",
+            "r.io/../a",
+            "a@sha256:x",
+            "a:\n",
+            "r_.io/a",
+            "é",
+            ".io/a",
         ] {
             assert!(Reference::parse(bad).is_err(), "{bad:?}");
         }

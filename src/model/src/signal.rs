@@ -17,9 +17,9 @@ pub struct Signal(u8);
 
 /// Names in the order of their numbers on the architectures that Orlop is built for (x86, arm, riscv).
 const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-    "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-    "WINCH", "IO", "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 const RTMIN: u8 = 34;
 const RTMAX: u8 = 64;
@@ -129,7 +129,9 @@ mod tests {
         ] {
             assert_eq!(Signal::parse(text).unwrap().number(), number, "{text}");
         }
-        for bad in ["", "0", "65", "SIG", "SIGFOO", "RTMIN+31", "RTMAX-31", "-9", "1e1", "SIGRTMIN+"] {
+        for bad in
+            ["", "0", "65", "SIG", "SIGFOO", "RTMIN+31", "RTMAX-31", "-9", "1e1", "SIGRTMIN+"]
+        {
             assert!(Signal::parse(bad).is_err(), "{bad}");
         }
     }

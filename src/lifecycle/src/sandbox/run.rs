@@ -14,6 +14,8 @@ use orlop_model::{SandboxId, Timestamp};
 use orlop_network::{AttachRequest, Attached, DetachRequest, DnsSettings, PortMapping, Protocol};
 use orlop_spec::request::{self, NamespaceMode, SandboxConfig};
 use orlop_task::Client;
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Makes a sandbox that is ready, or leaves nothing of it. What cannot be unmade stays listed as
@@ -122,11 +124,13 @@ impl Making {
         let cgroup = self.facts.cgroup_parent.clone();
         let default_parent =
             self.facts.own_cgroup.then(|| self.context.options.default_cgroup_parent.clone());
+        let shared = self.shared_cgroups();
         blocking(move || {
             files::prepare(&dir, &config, &hostname)?;
             // What the client has made is its own to remove; our own parent goes when it is empty.
             let missing = host.missing_cgroups(&cgroup);
-            let made = default_parent.map_or_else(|| missing.clone(), |parent| vec![parent]);
+            let made = default_parent
+                .map_or_else(|| [shared, missing.clone()].concat(), |parent| vec![parent]);
             if !missing.is_empty() {
                 files::note_cgroups(&dir, &made)?;
                 host.make_cgroup(&cgroup)?;
@@ -134,6 +138,15 @@ impl Making {
             Ok(made)
         })
         .await
+    }
+
+    /// Cgroups above this pod's that were made for another pod: the last of them to go removes them.
+    fn shared_cgroups(&self) -> Vec<String> {
+        let parent = Path::new(&self.facts.cgroup_parent);
+        let pods = self.context.index.all_sandboxes();
+        let made = pods.iter().flat_map(|pod| pod.facts.get().made_cgroups.clone());
+        let above: BTreeSet<String> = made.filter(|path| parent.starts_with(path)).collect();
+        above.into_iter().collect()
     }
 
     async fn take_namespaces(&self) -> Result<Option<orlop_network::Namespaces>> {

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use orlop_lifecycle::Options as RuntimeOptions;
 use orlop_network::NetworkConfig;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,9 @@ use std::time::Duration;
 const DEFAULT_FILE: &str = "/etc/orlop/orlop.toml";
 /// `sun_path` less its closing NUL byte.
 const MAX_SOCKET_PATH: usize = 107;
+/// More sets of namespaces than a node has pods help nobody.
+const MAX_POOL: usize = 1024;
+const MAX_PLUGIN_SECONDS: u64 = 3600;
 
 /// Everything that an operator can choose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,6 +109,9 @@ pub(crate) struct Images {
     pub(crate) concurrent_layers: Option<usize>,
     /// Images that the kubelet's garbage collection must leave.
     pub(crate) pinned: Vec<String>,
+    /// Token services beside a registry's own that may see its credentials: hosts (and ports) by
+    /// registry.
+    pub(crate) token_hosts: BTreeMap<String, Vec<String>>,
 }
 
 impl Default for Config {
@@ -253,6 +260,17 @@ impl Config {
         if !(1..=64).contains(&self.workers) {
             bail!("workers {} is not valid: use a number from 1 to 64", self.workers);
         }
+        let network = &self.network;
+        if network.pool_size > MAX_POOL {
+            let size = network.pool_size;
+            bail!("network.pool_size {size} is not valid: use a number from 0 to {MAX_POOL}");
+        }
+        let seconds = network.plugin_timeout_seconds;
+        if !(1..=MAX_PLUGIN_SECONDS).contains(&seconds) {
+            bail!(
+                "network.plugin_timeout_seconds {seconds} is not valid: use a number from 1 to {MAX_PLUGIN_SECONDS}"
+            );
+        }
         let parent = &self.cgroup.default_parent;
         let slice = self.cgroup.driver == CgroupDriver::Systemd;
         if slice != parent.ends_with(".slice") || (!slice && !parent.starts_with('/')) {
@@ -272,6 +290,10 @@ impl Config {
         let mut options = orlop_image::Options { root: self.root.clone(), ..Default::default() };
         options.registry.insecure.clone_from(&self.images.insecure_registries);
         options.registry.ca_files.clone_from(&self.images.ca_files);
+        let hosts = self.images.token_hosts.iter();
+        options.registry.token_hosts = hosts
+            .flat_map(|(registry, to)| to.iter().map(|host| (registry.clone(), host.clone())))
+            .collect();
         options.concurrent_layers =
             self.images.concurrent_layers.unwrap_or(options.concurrent_layers);
         options.pinned.clone_from(&self.images.pinned);
@@ -361,6 +383,9 @@ mod tests {
             ("root = '/run/orlop/x'", "neither may lie in the other"),
             ("workers = 0", "1 to 64"),
             ("workers = 'two'", "line 1"),
+            ("[network]\npool_size = 5000000000", "0 to 1024"),
+            ("[network]\nplugin_timeout_seconds = 0", "1 to 3600"),
+            ("[network]\nplugin_timeout_seconds = 9223372036854775807", "1 to 3600"),
             ("[cgroup]\ndriver = 'systemd'", "default_parent"),
             ("[cgroup]\ndriver = 'other'", "cgroupfs"),
         ] {
@@ -373,6 +398,14 @@ mod tests {
         let long =
             Config { socket: Some(format!("/{}", "s".repeat(107)).into()), ..Default::default() };
         assert!(long.check().unwrap_err().to_string().contains("108 bytes"));
+    }
+
+    #[test]
+    fn token_services_are_listed_by_registry() {
+        let text = "[images.token_hosts]\n'r.example' = ['id.example', 'id.example:444']";
+        let listed = Config::parse(text).unwrap().image_options().registry.token_hosts;
+        let pair = |host: &str| ("r.example".to_owned(), host.to_owned());
+        assert_eq!(listed, [pair("id.example"), pair("id.example:444")]);
     }
 
     #[test]

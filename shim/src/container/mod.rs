@@ -240,3 +240,25 @@ impl Container {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_without_resources_gets_no_devices_of_the_host() {
+        let hierarchies = Hierarchies::detect().unwrap();
+        let name = format!("/orlop-test-shim-devices-{}", std::process::id());
+        let text = format!(r#"{{"ociVersion":"1.2.0","linux":{{"cgroupsPath":"{name}"}}}}"#);
+        let spec: Spec = serde_json::from_str(&text).unwrap();
+        let cgroup = make_cgroup(&hierarchies, &spec, "x").unwrap();
+        // On v1 the rules can be read back.
+        let devices = cgroup.views().into_iter().find(|(view, _, _)| view == "devices");
+        let list = devices.map(|(_, _, dir)| std::fs::read_to_string(dir.join("devices.list")));
+        cgroup.delete().unwrap();
+        if let Some(list) = list {
+            let list = list.unwrap();
+            assert!(list.contains("c 1:3 rwm") && !list.contains("a *:*"), "{list}");
+        }
+    }
+}

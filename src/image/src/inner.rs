@@ -262,8 +262,11 @@ fn load_leases(
         tracing::warn!(lease = bad.name, why = bad.why, moved_to = %bad.moved_to.display(), "a lease cannot be read");
     }
     let mut leases: std::collections::HashMap<_, _> = loaded.records.into_iter().collect();
+    // What a lease that cannot be read stands for may be in use by a running container.
+    let unreadable = |key: &str| loaded.bad.iter().any(|bad| bad.name == key);
     for key in layout.writables() {
         if !leases.contains_key(&key)
+            && !unreadable(&key)
             && let Err(error) = crate::disk::remove_tree(&layout.writable(&key))
         {
             tracing::warn!(key, %error, "a writable layer without a lease cannot be removed");

@@ -26,6 +26,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const KINDS: [&str; 3] = ["net", "ipc", "uts"];
 
+/// Between attempts to prepare namespaces while the host cannot.
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Sets of namespaces, ready to be taken.
 pub(crate) struct Pool {
     dir: PathBuf,
@@ -135,8 +138,12 @@ impl Pool {
         self.stop.store(true, Ordering::Release);
         // Taking sets out makes room for the filler to go on and see that it shall end; the
         // channel ends with it, and only then is nothing left in it.
+        let filler = lock(&self.filler).take();
+        if let Some(filler) = &filler {
+            filler.thread().unpark();
+        }
         let unused: Vec<Namespaces> = ready.iter().collect();
-        if let Some(filler) = lock(&self.filler).take() {
+        if let Some(filler) = filler {
             let _ = filler.join();
         }
         for set in unused {
@@ -186,10 +193,11 @@ fn fill(
                     return;
                 }
             }
-            // Starts then make their own, and say why where it fails.
+            // Starts then make their own, and say why where it fails. What fails for want of
+            // descriptors or space may go well later; whoever stops the pool wakes this thread.
             Err(error) => {
-                tracing::error!(%error, "namespaces cannot be prepared ahead");
-                return;
+                tracing::error!(%error, "namespaces cannot be prepared ahead; trying again later");
+                std::thread::park_timeout(PAUSE);
             }
         }
     }

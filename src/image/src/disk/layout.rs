@@ -180,6 +180,10 @@ impl Layout {
         for (name, digest) in digests(&self.root.join("snapshots")) {
             match read_meta(&self.snapshot(&digest)) {
                 Ok(meta) => found.push((digest, meta)),
+                // A moment without descriptors, or a store of a later version, is no damage.
+                Err(error) if !is_damage(&error) => {
+                    tracing::warn!(layer = name, %error, "a layer cannot be used and is left alone");
+                }
                 Err(error) => {
                     tracing::warn!(layer = name, %error, "removing a layer that is not whole");
                     remove_or_report(&self.snapshot(&digest));
@@ -216,9 +220,15 @@ fn read_meta(snapshot: &Path) -> io::Result<LayerMeta> {
         )));
     }
     if !std::fs::symlink_metadata(snapshot.join("fs"))?.is_dir() {
-        return Err(io::Error::other("fs is no directory"));
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "fs is no directory"));
     }
     Ok(meta)
+}
+
+/// Whether the error says that the layer itself is not whole.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotADirectory, NotFound, UnexpectedEof};
+    matches!(error.kind(), InvalidData | NotADirectory | NotFound | UnexpectedEof)
 }
 
 /// Writes the counts of a layer beside it; durable with the layer itself.

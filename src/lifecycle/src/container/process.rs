@@ -11,6 +11,8 @@ use orlop_spec::request::{ContainerConfig, ImageSpec, NamespaceMode, SecurityPro
 use orlop_spec::{
     CgroupLayout, DeviceKind, Group, Namespace, Namespaces, ResolvedDevice, User, UserTable,
 };
+use rustix::fs::{Mode, OFlags};
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -210,7 +212,10 @@ pub(super) fn seccomp(dir: &Path, config: &ContainerConfig) -> Result<Option<Lin
                 value: path.display().to_string(),
                 why,
             };
-            let text = match std::fs::read(&path) {
+            let text = match read_profile(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                    return Err(wrong(error.to_string()));
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     return Err(wrong(
                         "there is no such profile on this node: install it first".into(),
@@ -223,6 +228,25 @@ pub(super) fn seccomp(dir: &Path, config: &ContainerConfig) -> Result<Option<Lin
             Ok(Some(profile))
         }
     }
+}
+
+/// Reads a profile that an administrator put on the node: a regular file (a pipe is not waited for)
+/// of a bounded size.
+fn read_profile(path: &Path) -> std::io::Result<Vec<u8>> {
+    const LIMIT: u64 = 4 << 20;
+    let wrong = |why| std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(wrong("it is not a regular file"));
+    }
+    if found.len() > LIMIT {
+        return Err(wrong("it is larger than 4 MiB"));
+    }
+    let mut text = Vec::new();
+    file.take(LIMIT).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Puts the default profile for the process's capabilities in the place of the stand-in.
@@ -292,5 +316,21 @@ mod tests {
         config.security.seccomp = Some(SecurityProfile::Localhost("none.json".into()));
         let error = seccomp(Path::new("/nowhere"), &config).unwrap_err();
         assert!(error.to_string().contains("/nowhere/none.json"), "{error}");
+    }
+
+    #[test]
+    fn a_profile_is_a_small_regular_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe.json");
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, Mode::RWXU, 0).unwrap();
+        let large = std::fs::File::create(dir.path().join("large.json")).unwrap();
+        large.set_len((4 << 20) + 1).unwrap();
+        for (name, why) in [("pipe.json", "regular"), ("large.json", "4 MiB"), (".", "regular")] {
+            let mut config = container_config("c");
+            config.security.seccomp = Some(SecurityProfile::Localhost(name.into()));
+            let error = seccomp(dir.path(), &config).unwrap_err();
+            assert!(error.to_string().contains(why), "{name}: {error}");
+        }
     }
 }

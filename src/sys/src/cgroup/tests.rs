@@ -121,14 +121,30 @@ fn everything_dies_at_once_also_below() {
 }
 
 #[test]
-fn frozen_processes_stay_until_thawed() {
+fn frozen_processes_stand_still_until_thawed() {
     let group = Guard::new("{}");
-    let child = run(&group.0, "exec /bin/busybox sleep 100");
+    let child = run(&group.0, "while :; do :; done");
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid)).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        after_name.split_whitespace().nth(11).unwrap().parse::<u64>().unwrap()
+    };
+    // It runs, it stands still while something else has used more time than that, it runs again.
+    let wait_for = |more: &dyn Fn() -> bool| {
+        while !more() {
+            std::thread::yield_now();
+        }
+    };
+    wait_for(&|| ticks() > 0);
     group.0.freeze().unwrap();
-    child.pidfd.send_signal(15).unwrap();
-    assert_eq!(child.pidfd.try_wait().unwrap(), None);
+    let frozen = ticks();
+    let busy = std::time::Instant::now();
+    wait_for(&|| busy.elapsed().as_millis() > 50);
+    assert_eq!(ticks(), frozen);
     group.0.thaw().unwrap();
-    assert_eq!(child.pidfd.wait().unwrap(), Exit::Signal(15));
+    wait_for(&|| ticks() > frozen);
+    group.0.kill_all().unwrap();
+    assert_eq!(child.pidfd.wait().unwrap(), Exit::Signal(9));
 }
 
 #[test]

@@ -170,7 +170,36 @@ impl Nft {
         set: &str,
         each: &ReadElements<'_>,
     ) -> Result<Option<Vec<Element>>, NftError> {
-        let dumped = self.dump(
+        // A list that comes in parts can miss what the kernel moves meanwhile, when it makes a grown
+        // table larger: such a list counts only when it comes twice the same.
+        let mut before = None;
+        for _ in 0..8 {
+            let parts = std::cell::Cell::new(0);
+            let counted: &ReadElements<'_> = &|message, found| {
+                parts.set(parts.get() + usize::from(message.kind == NEW_ELEMENT));
+                each(message, found)
+            };
+            let mut found = match self.dump_elements_once(table, set, counted) {
+                Err(error) if error.is_absent() => return Ok(None),
+                other => other?,
+            };
+            found.sort_by(|one, other| one.key.cmp(&other.key));
+            found.dedup_by(|one, other| one.key == other.key);
+            if parts.get() <= 1 || before.as_ref() == Some(&found) {
+                return Ok(Some(found));
+            }
+            before = Some(found);
+        }
+        Ok(before)
+    }
+
+    fn dump_elements_once(
+        &mut self,
+        table: Table<'_>,
+        set: &str,
+        each: &ReadElements<'_>,
+    ) -> Result<Vec<Element>, NftError> {
+        self.dump(
             &reading("list", format!("elements of {} {set}", table.name)),
             |writer, sequence| {
                 let flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -181,11 +210,7 @@ impl Nft {
                 });
             },
             each,
-        );
-        match dumped {
-            Err(error) if error.is_absent() => Ok(None),
-            other => other.map(Some),
-        }
+        )
     }
 
     /// The elements whose comment is chosen, and whether the set has others; `None` where the set

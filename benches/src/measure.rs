@@ -120,11 +120,10 @@ impl Measurement {
                 time
             }
             Kind::Pull { image, again } => {
-                if *again {
-                    client.pull(image).await?;
-                }
                 let time = client.pull(image).await?;
-                client.remove_image(image).await?;
+                if !again {
+                    client.remove_image(image).await?;
+                }
                 time
             }
             Kind::Memory => Duration::ZERO,

@@ -3,20 +3,30 @@
 use crate::Peer;
 use std::fs;
 
-/// The daemon and its helpers, now.
+/// The daemon and its helpers, now. A helper has one of the names and is in the daemon's network namespace (a shim) or
+/// the child of one that is (a pause): other runtimes may be at work on the same machine.
 fn processes(peer: &Peer) -> Vec<u32> {
-    let mut found = vec![peer.pid];
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        // The kernel keeps 15 characters of a name.
-        if peer.helpers.iter().any(|helper| helper.get(..15).unwrap_or(helper) == comm.trim()) {
-            found.push(pid);
-        }
-    }
-    found
+    let network = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let ours = network(peer.pid);
+    let named: Vec<u32> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse::<u32>().ok()?;
+            let comm = fs::read_to_string(entry.path().join("comm")).ok()?;
+            // The kernel keeps 15 characters of a name.
+            let known = |helper: &String| helper.get(..15).unwrap_or(helper) == comm.trim();
+            (pid != peer.pid && peer.helpers.iter().any(known)).then_some(pid)
+        })
+        .collect();
+    let shims: Vec<u32> = named.iter().copied().filter(|pid| network(*pid) == ours).collect();
+    let parent = |pid: u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        field(&text, "PPid:") as u32
+    };
+    let kept = named.into_iter().filter(|pid| shims.contains(pid) || shims.contains(&parent(*pid)));
+    std::iter::once(peer.pid).chain(kept).collect()
 }
 
 fn field(text: &str, name: &str) -> f64 {

@@ -48,11 +48,13 @@ pub struct Peer {
     /// Name in the table.
     pub name: String,
     /// CRI socket.
+    #[serde(skip_serializing)]
     pub socket: PathBuf,
     /// RuntimeClass handler.
     #[serde(default)]
     pub handler: String,
     /// The daemon's process.
+    #[serde(skip_serializing)]
     pub pid: u32,
     /// Names (`comm`) of the helper processes that stay with a pod.
     pub helpers: Vec<String>,

@@ -235,16 +235,25 @@ impl Default for World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            if self.daemon.is_some() {
+        let failing = std::thread::panicking();
+        // What is left is cleaned also where it fails the test: it must not harm another one.
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            if failing {
                 let _ = self.try_crictl(&["rmp", "-fa"]);
-                self.kill();
+            } else {
+                self.check_clean();
             }
-            leaks::clean(self.dir.path());
-        } else {
-            self.check_clean();
+        }));
+        if let Some(daemon) = &mut self.daemon {
+            daemon.kill();
         }
         self.registry = None;
+        if failing || checked.is_err() {
+            leaks::clean(self.dir.path());
+        }
         let _ = output(Command::new("ip").args(["netns", "del", &self.netns]));
+        if let Err(panic) = checked {
+            std::panic::resume_unwind(panic);
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! Child processes of a test: always ended, output always at hand.
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -86,11 +85,4 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited a minute for {what}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
-}
-
-/// Reads a pipe to its end.
-pub fn read_all(mut from: impl Read) -> String {
-    let mut text = String::new();
-    let _ = from.read_to_string(&mut text);
-    text
 }

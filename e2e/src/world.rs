@@ -14,8 +14,6 @@ pub struct World {
     netns: String,
     daemon: Option<Server>,
     registry: Option<(Server, u16)>,
-    extra: Vec<String>,
-    environment: Vec<(String, String)>,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -23,26 +21,19 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 impl World {
     /// A world with a running daemon.
     pub fn new() -> Self {
-        Self::with(&[])
-    }
-
-    /// A world whose daemon gets further arguments.
-    pub fn with(arguments: &[&str]) -> Self {
-        let mut world = Self::asleep();
-        world.extra = arguments.iter().map(ToString::to_string).collect();
+        let mut world = Self::prepared();
         world.start();
         world
     }
 
     /// A world whose daemon does not run yet.
-    pub fn asleep() -> Self {
+    fn prepared() -> Self {
         let netns =
             format!("orlop-e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run(Command::new("ip").args(["netns", "add", &netns]));
         let dir =
             tempfile::Builder::new().prefix("orlop-e2e-").tempdir().expect("temporary directory");
-        let world =
-            Self { dir, netns, daemon: None, registry: None, extra: vec![], environment: vec![] };
+        let world = Self { dir, netns, daemon: None, registry: None };
         run(world.inside("ip").args(["link", "set", "lo", "up"]));
         for sub in ["root", "run", "cni", "cni-cache", "logs", "tmp"] {
             std::fs::create_dir(world.path(sub)).expect("directory");
@@ -62,11 +53,6 @@ impl World {
         command
     }
 
-    /// Sets a variable in the daemon's environment from its next start on.
-    pub fn set_environment(&mut self, key: &str, value: &str) {
-        self.environment.push((key.to_owned(), value.to_owned()));
-    }
-
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) {
         let mut command = self.inside(program("orlop"));
@@ -79,11 +65,7 @@ impl World {
         ] {
             command.arg(flag).arg(self.path(sub));
         }
-        command
-            .arg("--listen")
-            .arg(self.socket())
-            .args(&self.extra)
-            .envs(self.environment.iter().cloned());
+        command.arg("--listen").arg(self.socket());
         self.daemon = Some(Server::start(command, self.path("orlop.log")));
         until("the daemon to answer", || {
             assert!(!self.daemon().ended(), "orlop serve ended:\n{}", self.log());

@@ -143,9 +143,12 @@ impl Making {
     /// Cgroups above this pod's that were made for another pod: the last of them to go removes them.
     fn shared_cgroups(&self) -> Vec<String> {
         let parent = Path::new(&self.facts.cgroup_parent);
-        let pods = self.context.index.all_sandboxes();
-        let made = pods.iter().flat_map(|pod| pod.facts.get().made_cgroups.clone());
-        let above: BTreeSet<String> = made.filter(|path| parent.starts_with(path)).collect();
+        let mut above = BTreeSet::new();
+        for pod in self.context.index.all_sandboxes() {
+            let facts = pod.facts.get();
+            above
+                .extend(facts.made_cgroups.iter().filter(|path| parent.starts_with(path)).cloned());
+        }
         above.into_iter().collect()
     }
 

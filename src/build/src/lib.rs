@@ -1,1 +1,26 @@
 //! Dockerfile to image: instructions, graph, cache key, execute or reuse.
+
+mod diagnostic;
+pub mod expand;
+pub mod ignore;
+pub mod instruction;
+pub mod lint;
+pub mod parse;
+pub mod pattern;
+mod suggest;
+
+pub use diagnostic::{Diagnostic, Lines};
+pub use suggest::nearest;
+
+/// A directory of the cases that lie beside the repository; says so where they are absent.
+#[cfg(test)]
+#[expect(clippy::print_stderr, reason = "a skipped test has to say so")]
+fn test_cases(dir: &str) -> Option<std::path::PathBuf> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases");
+    let found = root.join(dir);
+    if found.is_dir() {
+        return Some(found);
+    }
+    eprintln!("SKIPPED: {} is not there", found.display());
+    None
+}

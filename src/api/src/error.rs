@@ -1,7 +1,7 @@
 //! One table: what went wrong to the gRPC code that tells the client so.
 
 use crate::validate::Invalid;
-use orlop_image::{PullError, PullErrorKind, StoreError};
+use orlop_image::{ArchiveError, PullError, PullErrorKind, StoreError};
 use orlop_lifecycle::ErrorKind;
 use tonic::{Code, Status};
 
@@ -16,6 +16,12 @@ pub(crate) enum ApiError {
     Pull(Box<PullError>),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error("{message}")]
+    Configuration { message: String },
+    #[error("{message}")]
+    Stream { message: String },
     #[error("server is not initialized yet")]
     NotReady,
     #[error("{call} is not supported yet")]
@@ -45,6 +51,9 @@ impl ApiError {
             Self::Lifecycle(error) => of_kind(error.kind()),
             Self::Pull(error) => of_pull(&error.kind),
             Self::Store(error) => of_store(error),
+            Self::Archive(error) => of_archive(error),
+            Self::Configuration { .. } => Code::FailedPrecondition,
+            Self::Stream { .. } => Code::Internal,
             Self::NotReady => Code::Unavailable,
         }
     }
@@ -72,9 +81,12 @@ fn of_pull(kind: &PullErrorKind) -> Code {
         PullErrorKind::RateLimited { .. } | PullErrorKind::NoSpace { .. } => {
             Code::ResourceExhausted
         }
-        // The kubelet looks for the word RegistryUnavailable at the start of the text, and only
+        // The kubelet looks for these words at the start of the text, and only
         // where the code is Unknown does it see the text alone.
-        PullErrorKind::RegistryUnavailable { .. } => Code::Unknown,
+        PullErrorKind::RegistryUnavailable { .. }
+        | PullErrorKind::SignatureValidationFailed { .. } => Code::Unknown,
+        PullErrorKind::Blocked { .. } => Code::PermissionDenied,
+        PullErrorKind::Credentials { .. } => Code::Unauthenticated,
         PullErrorKind::Tls { .. } => Code::Unavailable,
         PullErrorKind::DigestMismatch { .. }
         | PullErrorKind::DiffIdMismatch { .. }
@@ -82,7 +94,8 @@ fn of_pull(kind: &PullErrorKind) -> Code {
         | PullErrorKind::Layer { .. } => Code::DataLoss,
         PullErrorKind::TooLarge { .. }
         | PullErrorKind::UnsupportedMediaType { .. }
-        | PullErrorKind::Malformed { .. } => Code::FailedPrecondition,
+        | PullErrorKind::Malformed { .. }
+        | PullErrorKind::Configuration { .. } => Code::FailedPrecondition,
         PullErrorKind::Cancelled => Code::Cancelled,
         _ => Code::Internal,
     }
@@ -92,10 +105,21 @@ fn of_store(error: &StoreError) -> Code {
     match error {
         StoreError::NotFound { .. } => Code::NotFound,
         StoreError::Key { .. } => Code::InvalidArgument,
+        StoreError::SignatureValidationFailed { .. } => Code::Unknown,
         StoreError::Locked { .. } => Code::Unavailable,
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             Code::ResourceExhausted
         }
+        _ => Code::Internal,
+    }
+}
+
+fn of_archive(error: &ArchiveError) -> Code {
+    match error {
+        ArchiveError::Malformed(_) | ArchiveError::Stream { .. } => Code::InvalidArgument,
+        ArchiveError::Image { kind, .. } => of_pull(kind),
+        ArchiveError::Incomplete { .. } => Code::FailedPrecondition,
+        ArchiveError::Store(error) => of_store(error),
         _ => Code::Internal,
     }
 }
@@ -133,6 +157,15 @@ mod tests {
         let error = ApiError::from(PullError { reference, kind });
         assert_eq!(error.code(), Code::Unknown);
         assert!(error.to_string().starts_with("RegistryUnavailable"), "{error}");
+    }
+
+    #[test]
+    fn the_kubelet_sees_that_a_signature_is_missing() {
+        let reference = Reference::parse("r.io/a").unwrap();
+        let kind = PullErrorKind::SignatureValidationFailed { message: "no signature".into() };
+        let error = ApiError::from(PullError { reference, kind });
+        assert_eq!(error.code(), Code::Unknown);
+        assert!(error.to_string().starts_with("SignatureValidationFailed: "), "{error}");
     }
 
     #[test]

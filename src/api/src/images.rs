@@ -6,8 +6,8 @@ use crate::error::ApiError;
 use crate::v1;
 use crate::validate::Invalid;
 use crate::view;
-use orlop_image::{Auth, Image};
-use orlop_model::{Reference, Timestamp};
+use orlop_image::{Auth, Image, ImageStore, NameError, Progress};
+use orlop_model::{Digest, Reference, Timestamp};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -76,14 +76,48 @@ pub(crate) async fn pull(
     request: v1::PullImageRequest,
 ) -> Result<v1::PullImageResponse, ApiError> {
     let images = &api.engine()?.images;
-    let name = required(request.image.as_ref())?;
-    let reference = Reference::parse(name).map_err(|error| {
-        let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-        Invalid::Image { field: "image.image".to_owned(), why: format!("{error}{cause}") }
-    })?;
-    let auth = credentials(request.auth.as_ref(), &reference)?;
-    let id = images.pull(&reference, auth, None).await?;
-    Ok(v1::PullImageResponse { image_ref: id.to_string() })
+    let names = names(images, required(request.image.as_ref())?).await?;
+    let mut failure = None;
+    for reference in &names {
+        let auth = credentials(request.auth.as_ref(), reference)?;
+        match images.pull(reference, auth, None).await {
+            Ok(id) => return Ok(v1::PullImageResponse { image_ref: id.to_string() }),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.map_or(ApiError::NotReady, ApiError::from))
+}
+
+/// What a name may stand for. `registries.conf` is read for it.
+pub(crate) async fn names(images: &ImageStore, name: &str) -> Result<Vec<Reference>, ApiError> {
+    let (images, text) = (images.clone(), name.to_owned());
+    let names = tokio::task::spawn_blocking(move || images.names(&text)).await;
+    match names.map_err(|error| ApiError::Stream { message: error.to_string() })? {
+        Ok(names) => Ok(names),
+        Err(NameError::File(kind)) => Err(ApiError::Configuration { message: kind.to_string() }),
+        Err(error) => {
+            let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            let why = format!("{error}{cause}");
+            Err(Invalid::Image { field: "image.image".to_owned(), why }.into())
+        }
+    }
+}
+
+/// Pulls the first of these names that can be had.
+pub(crate) async fn pull_first(
+    images: &ImageStore,
+    names: &[Reference],
+    auth: Option<Auth>,
+    progress: Option<Progress>,
+) -> Result<Digest, ApiError> {
+    let mut failure = None;
+    for reference in names {
+        match images.pull(reference, auth.clone(), progress.clone()).await {
+            Ok(id) => return Ok(id),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.map_or(ApiError::NotReady, ApiError::from))
 }
 
 /// Credentials made for another registry are not shown to this one.

@@ -12,12 +12,14 @@ mod exec;
 mod images;
 mod limits;
 mod node;
+mod own;
 mod sandboxes;
 mod service;
 mod validate;
 mod view;
 
-pub use limits::{MAX_REQUEST, serve};
+pub use limits::{MAX_REQUEST, serve, serve_images};
+pub use own::ImageCalls;
 pub use service::{Api, Node};
 pub use validate::{Abilities, Invalid};
 
@@ -25,6 +27,12 @@ pub use validate::{Abilities, Invalid};
 pub mod v1 {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::too_many_lines)]
     tonic::include_proto!("runtime.v1");
+}
+
+/// Orlop's own image service, generated from `proto/orlop/images/v1/images.proto`.
+pub mod images_v1 {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::too_many_lines)]
+    tonic::include_proto!("orlop.images.v1");
 }
 
 /// The compiled descriptor of [`v1`], a serialised `google.protobuf.FileDescriptorSet`.

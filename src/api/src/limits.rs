@@ -1,14 +1,15 @@
 //! What holds for every call: message size, deadlines, and the codes that clients expect for both.
 
-use crate::Api;
+use crate::images_v1::images_server::ImagesServer;
 use crate::v1::image_service_server::ImageServiceServer;
 use crate::v1::runtime_service_server::RuntimeServiceServer;
+use crate::{Api, ImageCalls};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tonic::transport::Server;
@@ -45,8 +46,27 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .layer(Limits)
         .add_service(RuntimeServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST))
+        .add_service(ImagesServer::new(ImageCalls::of(api.clone())))
         .add_service(ImageServiceServer::new(api).max_decoding_message_size(MAX_REQUEST))
         .serve_with_incoming_shutdown(incoming, shutdown)
+        .await
+}
+
+/// Serves Orlop's own image service on one connection of this process with itself, for a command
+/// line that finds no daemon. Ends with the connection.
+pub async fn serve_images<C>(
+    calls: ImageCalls,
+    connection: C,
+) -> Result<(), tonic::transport::Error>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    C::ConnectInfo: Clone + Send + Sync + 'static,
+{
+    // The stream of connections must stay open: with its end the server would wind down.
+    let incoming = tokio_stream::iter([Ok::<_, std::io::Error>(connection)]);
+    Server::builder()
+        .add_service(ImagesServer::new(calls))
+        .serve_with_incoming(incoming.chain(tokio_stream::pending()))
         .await
 }
 

@@ -143,6 +143,34 @@ pub enum PullErrorKind {
         /// What is wrong with it.
         message: String,
     },
+    /// A file of the operator's, about registries or credentials, cannot be used.
+    #[error("configuration file {}: {message}", .file.display())]
+    Configuration {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The operator does not allow the registry.
+    #[error("registry {prefix} is blocked in {}", .file.display())]
+    Blocked {
+        /// The prefix that is blocked.
+        prefix: String,
+        /// Where it says so.
+        file: PathBuf,
+    },
+    /// The policy does not allow the image.
+    #[error("{message}")]
+    SignatureValidationFailed {
+        /// What is missing.
+        message: String,
+    },
+    /// Credentials could not be obtained.
+    #[error("no credentials: {message}")]
+    Credentials {
+        /// From where, and what happened.
+        message: String,
+    },
     /// The disk is full; what was written has been removed.
     #[error("no space left for the image at {}: {free} bytes are free of which {needed} or more are needed; what was written has been removed", .path.display())]
     NoSpace {
@@ -182,6 +210,14 @@ pub enum StoreError {
         /// As asked for.
         image: String,
     },
+    /// The policy does not allow the image to run.
+    #[error("SignatureValidationFailed: image {image}: {message}")]
+    SignatureValidationFailed {
+        /// Its id.
+        image: Digest,
+        /// What is missing.
+        message: String,
+    },
     /// A key that cannot be a directory name.
     #[error(
         "container key {key:?} is not valid: expected 1 to 128 letters, digits, '-', '_' and '.'"
@@ -208,11 +244,29 @@ pub enum StoreError {
     Record(#[from] orlop_store::StoreError),
 }
 
+impl PullErrorKind {
+    /// The same with something added to the registry's words.
+    pub(crate) fn with_note(mut self, note: &str) -> Self {
+        if let Self::NotFound { message }
+        | Self::Unauthorized { message }
+        | Self::Forbidden { message }
+        | Self::RateLimited { message, .. }
+        | Self::Refused { message, .. }
+        | Self::RegistryUnavailable { message }
+        | Self::Tls { message } = &mut self
+        {
+            message.push_str(&format!(" ({note})"));
+        }
+        self
+    }
+}
+
 impl PullError {
-    /// CRI asks that the kubelet finds the word `RegistryUnavailable` at the start.
+    /// CRI asks that the kubelet finds these words at the start.
     fn line(&self) -> String {
         let prefix = match self.kind {
             PullErrorKind::RegistryUnavailable { .. } => "RegistryUnavailable: ",
+            PullErrorKind::SignatureValidationFailed { .. } => "SignatureValidationFailed: ",
             _ => "",
         };
         format!("{prefix}pull {}: {}", self.reference, self.kind)

@@ -1,11 +1,14 @@
 //! The store's insides: opening and healing, and every change that must reach the disk in order.
 
 use crate::disk::{ImageRecord, Index, LayerMeta, Layout, Syncer, TempDir, TempFile, crash_point};
+use crate::hosts::{Registries, ShortName};
+use crate::progress::Running;
 use crate::pull::{LayerJobs, PullJobs};
 use crate::registry::{Config, Http, sha256};
+use crate::rows::{Change, Rows};
 use crate::state::{Known, Lease, State};
-use crate::{Options, StoreError};
-use orlop_model::Digest;
+use crate::{Image, NameError, Options, StoreError};
+use orlop_model::{Digest, Reference};
 use orlop_store::RecordDir;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,11 +23,17 @@ pub(crate) struct Inner {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) pulls: PullJobs,
     pub(crate) layer_jobs: LayerJobs,
+    pub(crate) running: Running,
     pub(crate) leases: RecordDir<Lease>,
     state: Mutex<State>,
-    /// Whoever changes names on disk or rows has this; taken before `state`, on blocking threads
-    /// only.
-    writer: Mutex<Index>,
+    /// `registries.conf` as it was when last read.
+    registries: Mutex<Option<Registries>>,
+    /// Whoever changes names of layers and blobs on disk has this, for some renames and never over a
+    /// sync; taken before `state`, on blocking threads only.
+    names: Mutex<()>,
+    pub(crate) rows: Rows,
+    /// What new layers are sealed with: how often the store was opened after a clean stop.
+    pub(crate) epoch: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -36,36 +45,110 @@ impl Inner {
         let layout = Arc::new(Layout::open(&options.root)?);
         let clean =
             layout.take_clean_mark().map_err(crate::disk::io_error("read", &layout.root))?;
-        if !clean {
-            tracing::info!(root = %layout.root.display(), "the store was not closed in order; checking it");
-        }
         layout.remove_leftovers();
         let (index, records, rebuilt) = Index::open(&layout.index())?;
         let leases = RecordDir::open(&layout.leases())?;
         let held = load_leases(&leases, &layout)?;
-        let mut state = State::found(layout.layers(), layout.blobs(), held);
-        let lost = load_images(&mut state, records, &layout, &options.pinned);
-        index
-            .change(&[], &lost.iter().collect::<Vec<_>>())
-            .map_err(|e| StoreError::Index(e.to_string()))?;
+        let state = State::found(layout.layers(), layout.blobs(), held);
+        let last = layout.epoch();
+        let epoch = if clean { last.saturating_add(1) } else { last };
+        if clean {
+            layout.set_epoch(epoch).map_err(crate::disk::io_error("write", &layout.root))?;
+        }
+        let conf = options.registry.registries_conf.as_deref();
+        // One that cannot be read is told with the first pull.
+        let registries = conf.and_then(|file| Registries::load(file).ok());
         let inner = Self {
             syncer: Syncer::new(layout.clone()),
             http: Arc::new(Http::new(options.registry.clone())),
             slots: Arc::new(Semaphore::new(options.concurrent_layers.max(1))),
             pulls: PullJobs::default(),
             layer_jobs: LayerJobs::default(),
+            running: Running::default(),
             leases,
+            epoch,
             state: Mutex::new(state),
-            writer: Mutex::new(index),
+            registries: Mutex::new(registries),
+            names: Mutex::new(()),
+            rows: Rows::new(index),
             layout,
             options,
         };
+        if !clean {
+            let root = inner.layout.root.display();
+            tracing::info!(%root, "the store was not closed in order; checking it");
+            inner.check_recent(last, &records);
+        }
+        inner.complete_images(&records);
+        inner.load_images(records)?;
         // With a new index nothing seems needed: the next pulls find their layers here instead of
         // fetching them, and the first removal of an image cleans up.
         if !rebuilt {
             inner.collect();
         }
         Ok(inner)
+    }
+
+    /// Fills in the images whose content is whole; the rows of the others go.
+    fn load_images(&self, records: Vec<ImageRecord>) -> Result<(), StoreError> {
+        for record in records {
+            let id = record.id.clone();
+            let known = self.load(record);
+            match known {
+                Ok(known) => self.state().insert(known),
+                Err(why) => {
+                    tracing::warn!(image = %id, why, "the image is not whole and is dropped; pull it again");
+                    self.rows.discard(&id)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&self, record: ImageRecord) -> Result<Known, String> {
+        let read = std::fs::read(self.layout.blob(&record.id)).map_err(|error| error.to_string());
+        let bytes = read?;
+        // It decides what runs, and as whom: damage on the disk must not change that.
+        let actual = sha256(&bytes);
+        if actual != record.id {
+            return Err(format!("its configuration on disk has the digest {actual}"));
+        }
+        let config = Config::parse(&bytes, record.layers.len()).map_err(|kind| kind.to_string())?;
+        let view = self.state().view(record, config.image, &self.options.pinned);
+        view.ok_or_else(|| "a layer is missing".to_owned())
+    }
+
+    /// What a name may stand for; reads `registries.conf` where there is one.
+    pub(crate) fn names(&self, text: &str) -> Result<Vec<Reference>, NameError> {
+        let names = match &self.options.registry.registries_conf {
+            None => ShortName::No,
+            Some(file) => {
+                let conf =
+                    Registries::load(file).map_err(|kind| NameError::File(Box::new(kind)))?;
+                let names = conf.short_name(text);
+                *lock(&self.registries) = Some(conf);
+                names?
+            }
+        };
+        let names = match names {
+            ShortName::No => vec![text.to_owned()],
+            ShortName::Names(names) => names,
+        };
+        names.iter().map(|name| Ok(Reference::parse(name)?)).collect()
+    }
+
+    /// An image by what people call it. No file is read for it.
+    pub(crate) fn find(&self, text: &str) -> Option<Arc<Image>> {
+        let names = match &*lock(&self.registries) {
+            Some(conf) => conf.short_name(text).unwrap_or(ShortName::No),
+            None => ShortName::No,
+        };
+        let state = self.state();
+        let by = |name: &str| state.find(name).map(|known| known.image.clone());
+        match names {
+            ShortName::No => by(text),
+            ShortName::Names(names) => names.iter().find_map(|name| by(name)).or_else(|| by(text)),
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -82,7 +165,7 @@ impl Inner {
         blob: Option<(TempFile, Digest, u64)>,
     ) -> io::Result<()> {
         crash_point("layer-synced");
-        let writer = lock(&self.writer);
+        let names = lock(&self.names);
         if let Some((file, digest, size)) = blob {
             self.name_blob(file, digest, size)?;
         }
@@ -92,7 +175,7 @@ impl Inner {
             self.layout.name_layer(layer, name)?;
             self.state().layers.insert(name.clone(), meta);
         }
-        drop(writer);
+        drop(names);
         crash_point("layer-named");
         Ok(())
     }
@@ -106,14 +189,32 @@ impl Inner {
         Ok(())
     }
 
+    /// Gives a blob its name. Its data must be durable.
+    pub(crate) fn keep_blob(&self, file: TempFile, digest: Digest, size: u64) -> io::Result<()> {
+        let _names = lock(&self.names);
+        self.name_blob(file, digest, size)
+    }
+
     /// Removes a blob that is not what its name says, so that it is fetched again.
     pub(crate) fn forget_blob(&self, digest: &Digest) -> io::Result<()> {
-        let _writer = lock(&self.writer);
+        let _names = lock(&self.names);
         self.state().blobs.remove(digest);
         match std::fs::remove_file(self.layout.blob(digest)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Takes a layer's name away and removes it. Nothing may use it.
+    pub(crate) fn forget_layer(&self, name: &Digest) -> io::Result<()> {
+        let retired = {
+            let _names = lock(&self.names);
+            let retired = self.layout.retire(name)?;
+            self.state().layers.remove(name);
+            retired
+        };
+        drop(retired);
+        Ok(())
     }
 
     /// The last step of a pull: names of blobs, names durable, row, memory. Tags move here from
@@ -124,51 +225,26 @@ impl Inner {
         record: ImageRecord,
         config: &Config,
     ) -> Result<(), StoreError> {
-        let io = |op| crate::disk::io_error(op, &self.layout.root);
-        let writer = lock(&self.writer);
-        for (file, digest, size) in blobs {
-            self.name_blob(file, digest, size).map_err(io("name a blob in"))?;
+        {
+            let _names = lock(&self.names);
+            for (file, digest, size) in blobs {
+                let named = self.name_blob(file, digest, size);
+                named.map_err(crate::disk::io_error("name a blob in", &self.layout.root))?;
+            }
         }
         crash_point("blobs-named");
-        self.layout.sync_names().map_err(io("sync the names in"))?;
-        crash_point("names-synced");
-        let (changed, lost) = {
-            let state = self.state();
-            let lost = || {
-                StoreError::Index(format!(
-                    "a layer of image {} vanished during its pull",
-                    record.id
-                ))
-            };
-            let config_of_known = config.image.clone();
-            let merged = merge(&state, record.clone());
-            let known =
-                state.view(merged, config_of_known, &self.options.pinned).ok_or_else(lost)?;
-            (known, losers(&state, &record, &self.options.pinned))
-        };
-        let rows: Vec<&ImageRecord> =
-            std::iter::once(&changed).chain(&lost).map(|known| &known.record).collect();
-        writer.change(&rows, &[]).map_err(index_error)?;
-        crash_point("row-written");
-        let mut state = self.state();
-        for known in lost.into_iter().chain([changed]) {
-            state.insert(known);
-        }
-        Ok(())
+        let config = Box::new(config.image.clone());
+        self.rows.apply(self, Change::Put { record, config }).map(drop)
     }
 
     /// Removes an image's row and names. `false` where there is none.
     pub(crate) fn remove_image(&self, name_or_id: &str) -> Result<bool, StoreError> {
-        {
-            let writer = lock(&self.writer);
-            let id = self.state().find(name_or_id).map(|known| known.record.id.clone());
-            let Some(id) = id else { return Ok(false) };
-            writer.change(&[], &[&id]).map_err(index_error)?;
-            crash_point("row-removed");
-            self.state().forget(&id);
-        }
+        let Some(id) = self.find(name_or_id).map(|image| image.id.clone()) else {
+            return Ok(false);
+        };
+        let removed = self.rows.apply(self, Change::Remove { id })?;
         self.collect();
-        Ok(true)
+        Ok(removed)
     }
 
     /// Removes the layers and blobs that nothing refers to. They lose their names at once and
@@ -176,7 +252,7 @@ impl Inner {
     pub(crate) fn collect(&self) {
         let mut retired = Vec::new();
         {
-            let _writer = lock(&self.writer);
+            let _names = lock(&self.names);
             let garbage = self.state().take_garbage();
             for name in &garbage.layers {
                 match self.layout.retire(name) {
@@ -203,53 +279,6 @@ impl Drop for Inner {
             tracing::warn!(%error, "the store is closed, but cannot be marked so; the next start checks it");
         }
     }
-}
-
-fn index_error(error: redb::Error) -> StoreError {
-    match error {
-        redb::Error::Io(source) => {
-            StoreError::Io { op: "write", path: "images.redb".into(), source }
-        }
-        other => StoreError::Index(other.to_string()),
-    }
-}
-
-/// The row of an image that may be here under other names already.
-fn merge(state: &State, new: ImageRecord) -> ImageRecord {
-    let Some(Known { record: old, .. }) = state.images.get(&new.id) else { return new };
-    let mut merged = old.clone();
-    let add = |to: &mut Vec<String>, from: Vec<String>| {
-        for name in from {
-            if !to.contains(&name) {
-                to.push(name);
-            }
-        }
-    };
-    add(&mut merged.tags, new.tags);
-    add(&mut merged.digests, new.digests);
-    for digest in new.manifests {
-        if !merged.manifests.contains(&digest) {
-            merged.manifests.push(digest);
-        }
-    }
-    merged.layers = new.layers;
-    merged
-}
-
-/// Other images without the names that `new` takes over.
-fn losers(state: &State, new: &ImageRecord, pinned: &[String]) -> Vec<Known> {
-    let takes = |name: &String| new.tags.contains(name) || new.digests.contains(name);
-    let mut changed = Vec::new();
-    for known in state.images.values().filter(|known| known.record.id != new.id) {
-        if !known.record.tags.iter().chain(&known.record.digests).any(takes) {
-            continue;
-        }
-        let mut record = known.record.clone();
-        record.tags.retain(|name| !takes(name));
-        record.digests.retain(|name| !takes(name));
-        changed.extend(state.view(record, known.image.config.clone(), pinned));
-    }
-    changed
 }
 
 /// Leases whose writable layer is there, and the reverse: the rest is removed.
@@ -279,38 +308,4 @@ fn load_leases(
         records.remove(&key)?;
     }
     Ok(leases)
-}
-
-/// Fills in the images whose content is whole; gives back those that have to be pulled again.
-fn load_images(
-    state: &mut State,
-    records: Vec<ImageRecord>,
-    layout: &Layout,
-    pinned: &[String],
-) -> Vec<Digest> {
-    let mut lost = Vec::new();
-    for record in records {
-        let id = record.id.clone();
-        let layers = record.layers.len();
-        let read = std::fs::read(layout.blob(&id)).map_err(|error| error.to_string());
-        let config = read.and_then(|bytes| {
-            // It decides what runs, and as whom: damage on the disk must not change that.
-            let actual = sha256(&bytes);
-            if actual != id {
-                return Err(format!("its configuration on disk has the digest {actual}"));
-            }
-            Config::parse(&bytes, layers).map_err(|kind| kind.to_string())
-        });
-        let known = config.and_then(|config| {
-            state.view(record, config.image, pinned).ok_or_else(|| "a layer is missing".to_owned())
-        });
-        match known {
-            Ok(known) => state.insert(known),
-            Err(why) => {
-                tracing::warn!(image = %id, why, "the image is not whole and is dropped; pull it again");
-                lost.push(id);
-            }
-        }
-    }
-    lost
 }

@@ -5,27 +5,38 @@
 //! with a writable one on top. The order of truth is: data durable, then name durable, then the
 //! row of the index, then the reply.
 
+mod archive;
 mod auth;
 mod disk;
 mod error;
+mod hosts;
 mod image;
 mod inner;
+mod keyring;
 mod options;
+mod policy;
 mod progress;
 mod pull;
+mod push;
 mod registry;
 mod rootfs;
+mod rows;
 mod state;
 mod store;
 #[cfg(test)]
 mod tests;
 pub mod unpack;
 mod users;
+mod verify;
 
+pub use archive::{ArchiveError, Imported};
 pub use auth::{Auth, AuthError};
 pub use error::{PullError, PullErrorKind, StoreError};
+pub use hosts::NameError;
 pub use image::{Image, Layer, Rootfs, Usage};
 pub use options::{Options, RegistryOptions};
-pub use progress::{LayerState, Progress, ProgressEvent};
+pub use policy::{Policy, PolicyRule, Requirement};
+pub use progress::{LayerState, Progress, ProgressEvent, RunningPull};
 pub use store::ImageStore;
 pub use users::{GroupEntry, PasswdEntry, UserDatabase};
+pub use verify::{Finding, Report};

@@ -1,5 +1,6 @@
 //! How a store is opened.
 
+use crate::Policy;
 use crate::unpack::{InflateLimits, Limits};
 use orlop_model::Platform;
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub struct Options {
     pub inflate: InflateLimits,
     /// Names of images that garbage collection of the kubelet must skip, exact or ending in `*`.
     pub pinned: Vec<String>,
+    /// Which images may be pulled and run.
+    pub policy: Policy,
 }
 
 /// How registries are reached.
@@ -33,6 +36,14 @@ pub struct RegistryOptions {
     /// Token services beside a registry's own domain that may see its credentials, over HTTPS:
     /// pairs of registry and `host` or `host:port` of the service.
     pub token_hosts: Vec<(String, String)>,
+    /// Trees of `<registry>/hosts.toml`, as containerd reads them; the first that has a directory
+    /// for a registry counts.
+    pub hosts_dirs: Vec<PathBuf>,
+    /// A `registries.conf` of version 2, as CRI-O and podman read it. With one, names without a
+    /// registry mean what it says, and nothing where it says nothing.
+    pub registries_conf: Option<PathBuf>,
+    /// Files with credentials like Docker's `config.json`, for pulls that bring none.
+    pub auth_files: Vec<PathBuf>,
     /// PEM files of certificate authorities trusted beside the host's own.
     pub ca_files: Vec<PathBuf>,
     /// A transfer that brings no byte for this long is cut and resumed.
@@ -56,6 +67,7 @@ impl Default for Options {
             limits: Limits::default(),
             inflate: InflateLimits::default(),
             pinned: Vec::new(),
+            policy: Policy::default(),
         }
     }
 }
@@ -65,6 +77,9 @@ impl Default for RegistryOptions {
         Self {
             insecure: Vec::new(),
             token_hosts: Vec::new(),
+            hosts_dirs: vec!["/etc/containerd/certs.d".into(), "/etc/docker/certs.d".into()],
+            registries_conf: None,
+            auth_files: Vec::new(),
             ca_files: Vec::new(),
             stall_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),

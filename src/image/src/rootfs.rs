@@ -19,6 +19,7 @@ impl Inner {
         if let Some(rootfs) = self.rootfs(key) {
             return Ok(rootfs);
         }
+        self.check_policy(image)?;
         let lease = {
             // From here on garbage collection keeps the layers.
             let mut state = self.state();
@@ -37,6 +38,19 @@ impl Inner {
             let _ = self.leases.remove(key);
         }
         made.map(|()| self.describe(key, &lease))
+    }
+
+    /// The policy may be younger than the image. Reads files of keys: without the lock.
+    fn check_policy(&self, image: &Digest) -> Result<(), StoreError> {
+        let policy = &self.options.policy;
+        let record = self.state().images.get(image).map(|known| known.record.clone());
+        let Some(record) = record.filter(|_| !policy.is_off()) else { return Ok(()) };
+        policy
+            .check_image(&record.tags, &record.digests, &record.manifests, &record.signatures)
+            .map_err(|message| StoreError::SignatureValidationFailed {
+                image: image.clone(),
+                message,
+            })
     }
 
     /// The lease before the directories: a writable layer without a lease is removed at the start.

@@ -210,6 +210,19 @@ pub(crate) fn full_name(reference: &Reference) -> String {
     }
 }
 
+/// The tags by which an image goes out that was asked for like this: that name, or all of them
+/// where it was asked for by its id.
+pub(crate) fn names_of(record: &ImageRecord, asked: &str) -> Vec<String> {
+    let name = Reference::parse(asked).map(|reference| full_name(&reference)).unwrap_or_default();
+    if record.tags.contains(&name) {
+        vec![name]
+    } else if record.digests.contains(&name) {
+        Vec::new()
+    } else {
+        record.tags.clone()
+    }
+}
+
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(start) => name.starts_with(start),
@@ -236,6 +249,7 @@ mod tests {
             adopted,
             root_described: false,
             opaque_root: false,
+            epoch: 0,
         }
     }
 
@@ -253,6 +267,7 @@ mod tests {
             digests: vec![format!("r.io/a@{}", digest("dd"))],
             layers: layers.iter().map(layer).collect(),
             manifests: vec![digest("dd")],
+            signatures: vec![],
         };
         state.view(record, ImageConfiguration::default(), &["r.io/pause*".into()]).unwrap()
     }

@@ -1,7 +1,12 @@
 //! The store: every door of the room.
 
 use crate::inner::Inner;
-use crate::{Auth, Image, Options, Progress, PullError, Rootfs, StoreError, Usage, UserDatabase};
+use crate::rows::Change;
+use crate::state::full_name;
+use crate::{
+    ArchiveError, Auth, Image, Imported, NameError, Options, Progress, PullError, Report, Rootfs,
+    RunningPull, StoreError, Usage, UserDatabase,
+};
 use orlop_model::{Digest, Reference};
 use std::sync::Arc;
 
@@ -19,6 +24,12 @@ impl ImageStore {
     /// heals the index. Blocking. Fails with [`StoreError::Locked`] while another process has it.
     pub fn open(options: Options) -> Result<Self, StoreError> {
         Inner::open(options).map(|inner| Self(Arc::new(inner)))
+    }
+
+    /// The full references that a name may stand for, to be tried in order: one, unless
+    /// `registries.conf` says otherwise about names without a registry. Reads that file.
+    pub fn names(&self, text: &str) -> Result<Vec<Reference>, NameError> {
+        self.0.names(text)
     }
 
     /// Pulls an image and returns its id; at once where the registry says that it is already here.
@@ -39,7 +50,7 @@ impl ImageStore {
 
     /// One image by id (`sha256:…` or hex), unique prefix of the hex id, or any reference.
     pub fn get(&self, name_or_id: &str) -> Option<Arc<Image>> {
-        self.0.state().find(name_or_id).map(|known| known.image.clone())
+        self.0.find(name_or_id)
     }
 
     /// Removes every name of the image and what nothing else needs; layers that containers use
@@ -48,6 +59,102 @@ impl ImageStore {
         let (inner, name) = (self.0.clone(), name_or_id.to_owned());
         let done = tokio::task::spawn_blocking(move || inner.remove_image(&name)).await;
         done.unwrap_or_else(|error| Err(StoreError::Index(error.to_string()))).map(drop)
+    }
+
+    /// Sends an image to a registry under the name `target`, and returns the digest of its manifest.
+    /// What the registry has already is not sent again.
+    pub async fn push(
+        &self,
+        name_or_id: &str,
+        target: &Reference,
+        auth: Option<Auth>,
+        progress: Option<Progress>,
+    ) -> Result<Digest, PullError> {
+        let pushed = crate::push::push(&self.0, name_or_id, target, auth, progress).await;
+        pushed.map_err(|kind| PullError { reference: target.clone(), kind })
+    }
+
+    /// Gives an image a further name.
+    pub async fn tag(&self, name_or_id: &str, name: Reference) -> Result<(), StoreError> {
+        let missing = || StoreError::NotFound { image: name_or_id.to_owned() };
+        let id = self.get(name_or_id).ok_or_else(missing)?.id.clone();
+        self.change(Change::Tag { id, name }).await.map(drop)
+    }
+
+    /// Takes a name from an image; the image goes with its last one. An id, or what is no name of
+    /// it, removes the image with all names. Gives what was removed.
+    pub async fn untag(&self, name_or_id: &str) -> Result<bool, StoreError> {
+        let Some(image) = self.get(name_or_id) else { return Ok(false) };
+        let name = Reference::parse(name_or_id).map(|r| full_name(&r)).unwrap_or_default();
+        let names = image.repo_tags.iter().chain(&image.repo_digests);
+        let last = image.repo_tags.len() <= 1;
+        if names.clone().any(|known| *known == name) && !(last && image.repo_tags.contains(&name)) {
+            return self.change(Change::Untag { name }).await;
+        }
+        self.remove(image.id.as_str()).await.map(|()| true)
+    }
+
+    async fn change(&self, change: Change) -> Result<bool, StoreError> {
+        let inner = self.0.clone();
+        let done = tokio::task::spawn_blocking(move || inner.rows.apply(&inner, change)).await;
+        done.unwrap_or_else(|error| Err(StoreError::Index(error.to_string())))
+    }
+
+    /// Removes images that no container uses and that are not pinned: those without a tag, or with
+    /// `all` every one. Gives their ids and the bytes that were freed.
+    pub async fn prune(&self, all: bool) -> Result<(Vec<Digest>, u64), StoreError> {
+        let before = self.usage().bytes;
+        let unused: Vec<Digest> = {
+            let state = self.0.state();
+            let used = |id: &Digest| state.leases.values().any(|lease| lease.image == *id);
+            let prunable = |image: &Image| {
+                !image.pinned && (all || image.repo_tags.is_empty()) && !used(&image.id)
+            };
+            let images = state.images.values().map(|known| &known.image);
+            images.filter(|image| prunable(image)).map(|image| image.id.clone()).collect()
+        };
+        for id in &unused {
+            self.remove(id.as_str()).await?;
+        }
+        Ok((unused, before.saturating_sub(self.usage().bytes)))
+    }
+
+    /// Reads images from an archive: an OCI layout or what `docker save` writes, plain or
+    /// compressed. With `names`, its only image gets these instead of its own. Blocking.
+    pub fn import(
+        &self,
+        source: impl std::io::Read,
+        names: &[Reference],
+    ) -> Result<Vec<Imported>, ArchiveError> {
+        let imported = crate::archive::import(&self.0, source, names);
+        if imported.is_err() {
+            // What came before the failure belongs to nothing.
+            self.0.collect();
+        }
+        imported
+    }
+
+    /// Writes images into an archive that is an OCI layout and can be read by `docker load`.
+    /// Blocking.
+    pub fn export(
+        &self,
+        names: &[String],
+        target: impl std::io::Write,
+    ) -> Result<(), ArchiveError> {
+        crate::archive::export(&self.0, names, target)
+    }
+
+    /// Pulls that run, oldest first.
+    pub fn pulls(&self) -> Vec<RunningPull> {
+        self.0.running.list()
+    }
+
+    /// Checks blobs and unpacked layers against their digests, and with `repair` puts right what
+    /// nobody uses. As slow as unpacking everything again.
+    pub async fn verify(&self, repair: bool) -> Result<Report, StoreError> {
+        let inner = self.0.clone();
+        let done = tokio::task::spawn_blocking(move || inner.verify(repair)).await;
+        done.unwrap_or_else(|error| Err(StoreError::Index(error.to_string())))
     }
 
     /// What the store takes, from counters.

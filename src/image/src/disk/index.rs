@@ -1,5 +1,6 @@
 //! The index of images: one row per image, in redb. Read once at the start; memory serves after.
 
+use crate::policy::Signature;
 use crate::{Layer, StoreError};
 use orlop_model::Digest;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -24,6 +25,9 @@ pub(crate) struct ImageRecord {
     pub(crate) layers: Vec<Layer>,
     /// Manifests and indexes that led here.
     pub(crate) manifests: Vec<Digest>,
+    /// Signatures that were found beside it, where the policy asked for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) signatures: Vec<Signature>,
 }
 
 impl ImageRecord {
@@ -127,6 +131,7 @@ mod tests {
             digests: vec![],
             layers: vec![],
             manifests: vec![],
+            signatures: vec![],
         }
     }
 

@@ -162,6 +162,18 @@ impl Layout {
         }
     }
 
+    /// How often the store was opened after a clean stop; 0 where that is not known.
+    pub(crate) fn epoch(&self) -> u64 {
+        let text = std::fs::read_to_string(self.root.join("epoch"));
+        text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Keeps that number. Before anything is committed under it.
+    pub(crate) fn set_epoch(&self, epoch: u64) -> io::Result<()> {
+        let text = format!("{epoch}\n");
+        orlop_sys::fs::atomic_write(self.root_fd.as_fd(), "epoch", text.as_bytes(), true)
+    }
+
     /// Removes what an earlier process did not finish. One entry that resists is reported and left.
     pub(crate) fn remove_leftovers(&self) {
         for dir in ["content/ingest", "snapshots"] {

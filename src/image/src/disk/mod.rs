@@ -10,14 +10,16 @@
 //! writable/<key>/{upper,work}     a container's writable layer
 //! leases/<key>.json               which layers that container needs
 //! images.redb                     the index
-//! lock, clean                     who has the store; whether it was closed in order
+//! lock, clean, epoch              who has the store; whether it was closed in order, how often
 //! ```
 
+mod check;
 mod index;
 mod layout;
 mod sync;
 mod tree;
 
+pub(crate) use check::{difference, miscounted};
 pub(crate) use index::{ImageRecord, Index};
 pub(crate) use layout::{Layout, TempDir, TempFile, io_error};
 pub(crate) use sync::Syncer;
@@ -45,6 +47,9 @@ pub(crate) struct LayerMeta {
     pub(crate) root_described: bool,
     /// Whether it hides all layers below; overlayfs has to be told by leaving those out.
     pub(crate) opaque_root: bool,
+    /// Which clean stop it came after; those after the last one are looked at after an unclean one.
+    #[serde(default)]
+    pub(crate) epoch: u64,
 }
 
 impl LayerMeta {

@@ -101,13 +101,14 @@ async fn job(
 }
 
 /// A layer that is unpacked and checked, but has no name. Dropped on blocking threads only.
-struct Unfinished {
+pub(super) struct Unfinished {
     temp: TempDir,
     unpacked: Unpacked,
     blob: Option<Incoming>,
 }
 
 /// From the blob that is here already, or from the registry, also where the former is damaged.
+/// What a mirror gave and is not what its digest says is asked of the next host.
 async fn fetch_and_unpack(
     context: &Arc<Context>,
     wanted: &Wanted,
@@ -115,18 +116,37 @@ async fn fetch_and_unpack(
 ) -> Result<Unfinished, Kind> {
     let blob = &wanted.descriptor.digest;
     let kept = context.inner.state().blobs.contains_key(blob);
-    match through_pipeline(context, wanted, cancel, kept).await {
-        Err(Kind::DigestMismatch { actual, .. }) if kept => {
-            tracing::warn!(%blob, %actual, "a blob of the store is damaged and is fetched again");
-            let (inner, blob) = (context.inner.clone(), blob.clone());
-            blocking(move || {
-                let forgotten = inner.forget_blob(&blob);
-                forgotten.map_err(|e| super::store_failure(&inner, "remove a damaged blob", &e))
-            })
-            .await??;
-            through_pipeline(context, wanted, cancel, false).await
+    if kept {
+        match through_pipeline(context, wanted, cancel, None).await {
+            Err(Kind::DigestMismatch { actual, .. }) => {
+                tracing::warn!(%blob, %actual, "a blob of the store is damaged and is fetched again");
+                let (inner, blob) = (context.inner.clone(), blob.clone());
+                blocking(move || {
+                    let forgotten = inner.forget_blob(&blob);
+                    forgotten.map_err(|e| super::store_failure(&inner, "remove a damaged blob", &e))
+                })
+                .await??;
+            }
+            result => return result,
         }
-        result => result,
+    }
+    let hosts = context.session.sources();
+    let mut skipped = 0;
+    loop {
+        let source = BlobSource {
+            session: context.session.clone(),
+            descriptor: wanted.descriptor.clone(),
+            skipped,
+        };
+        skipped += 1;
+        match through_pipeline(context, wanted, cancel, Some(source)).await {
+            Err(kind @ (Kind::DigestMismatch { .. } | Kind::SizeMismatch { .. }))
+                if skipped < hosts =>
+            {
+                tracing::warn!(%blob, %kind, "a mirror gave something else; the next host is asked");
+            }
+            result => return result,
+        }
     }
 }
 
@@ -135,15 +155,19 @@ async fn through_pipeline(
     context: &Arc<Context>,
     wanted: &Wanted,
     cancel: &CancellationToken,
-    kept: bool,
+    source: Option<BlobSource>,
 ) -> Result<Unfinished, Kind> {
     let inner = &context.inner;
     let (send, feed) = mpsc::channel(CHUNKS);
+    let kept = source.is_none();
     let working = {
         let (inner, wanted) = (inner.clone(), wanted.clone());
         tokio::task::spawn_blocking(move || unpack(&inner, &wanted, (!kept).then_some(feed)))
     };
-    let fetched = if kept { Ok(()) } else { fetch(context, wanted, send, cancel).await };
+    let fetched = match &source {
+        None => Ok(()),
+        Some(source) => fetch(context, wanted, source, send, cancel).await,
+    };
     let unpacked = working.await.map_err(|error| Kind::Store { message: error.to_string() })?;
     match (unpacked, fetched) {
         (Ok(done), Ok(())) => Ok(done),
@@ -162,12 +186,11 @@ async fn through_pipeline(
 async fn fetch(
     context: &Context,
     wanted: &Wanted,
+    source: &BlobSource,
     send: mpsc::Sender<Feed>,
     cancel: &CancellationToken,
 ) -> Result<(), Kind> {
-    let source =
-        BlobSource { session: context.session.clone(), descriptor: wanted.descriptor.clone() };
-    let mut stream = BlobStream::new(source)?;
+    let mut stream = BlobStream::new(source);
     let (mut done, total) = (0, wanted.descriptor.size);
     loop {
         let chunk = tokio::select! {
@@ -190,13 +213,13 @@ async fn fetch(
     Ok(())
 }
 
-enum Stopped {
+pub(super) enum Stopped {
     Aborted,
     Failed(Kind),
 }
 
 /// The blocking side of a layer.
-fn unpack(
+pub(super) fn unpack(
     inner: &Inner,
     wanted: &Wanted,
     feed: Option<mpsc::Receiver<Feed>>,
@@ -250,7 +273,7 @@ fn stopped(inner: &Inner, wanted: &Wanted, failure: Failure) -> Stopped {
 }
 
 /// Attributes from below, counts, disk, name. Blocking.
-fn finish(
+pub(super) fn finish(
     inner: &Inner,
     wanted: &Wanted,
     layer: Unfinished,
@@ -268,6 +291,7 @@ fn finish(
         adopted,
         root_described: unpacked.root_described,
         opaque_root: unpacked.opaque_root,
+        epoch: inner.epoch,
     };
     let durable = adopt(inner, &temp, lower, &unpacked)
         .and_then(|()| temp.seal(&meta).map_err(Problem::Disk))
@@ -315,6 +339,19 @@ async fn lower_layers(context: &Arc<Context>, index: usize) -> Result<Vec<Digest
     Ok(lower)
 }
 
+/// Gives directories that the archive only implies what they have below.
+pub(super) fn adopt_from(inner: &Inner, layer: &Unfinished, lower: &[Digest]) -> Result<(), Kind> {
+    let adopted = adopt(inner, &layer.temp, lower, &layer.unpacked);
+    adopted.map_err(|problem| problem.explain(inner, "finish a layer"))
+}
+
+impl Unfinished {
+    /// Its directory.
+    pub(super) fn path(&self) -> &std::path::Path {
+        self.temp.path()
+    }
+}
+
 fn adopt(
     inner: &Inner,
     temp: &TempDir,
@@ -333,7 +370,7 @@ fn adopt(
 }
 
 /// Work for a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Kind> {
     tokio::task::spawn_blocking(work)

@@ -1,20 +1,27 @@
 //! From a reference to an image in the store.
 
+mod again;
 mod jobs;
 mod layer;
 mod pipeline;
 mod reader;
 
+pub(crate) use self::again::{Again, complete};
 use self::jobs::Jobs;
-use self::layer::{Context, Wanted, blocking};
+pub(crate) use self::layer::blocking;
+use self::layer::{Context, Wanted};
 use crate::disk::{ImageRecord, TempFile};
 use crate::inner::Inner;
+use crate::policy::Signature;
 use crate::registry::{Config, Descriptor, Document, Manifest, Session, sha256};
 use crate::state::full_name;
-use crate::{Auth, Image, Layer, Progress, ProgressEvent, PullError, PullErrorKind as Kind};
+use crate::{
+    Auth, Image, Layer, Progress, ProgressEvent, PullError, PullErrorKind as Kind, Requirement,
+};
 use bytes::Bytes;
 use orlop_model::{Digest, Reference};
 use std::io::{self, Write};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,6 +42,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    fn add(&self, listener: Progress) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
     fn tell(&self, event: ProgressEvent) {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for listener in listeners {
@@ -53,6 +64,8 @@ pub(crate) async fn pull(
     let (work, name, credentials) = (inner.clone(), reference.clone(), auth.clone());
     let shared = Arc::new(Shared { listeners: Mutex::new(progress.into_iter().collect()) });
     let (ticket, _) = inner.pulls.join((reference.clone(), auth), move |cancel| async move {
+        let (_track, listener) = work.running.track(name.to_string());
+        shared.add(listener);
         let result = run(&work, &name, credentials, shared, cancel).await;
         result.map_err(|kind| PullError { reference: name, kind })
     });
@@ -104,6 +117,8 @@ struct Fetched {
     config: Config,
     /// Manifests, indexes and configuration, to be kept.
     documents: Vec<(Digest, Bytes)>,
+    /// Where the policy asks for them.
+    signatures: Vec<Signature>,
 }
 
 async fn resolve(
@@ -119,6 +134,7 @@ async fn resolve(
     let known = inner.state().owner(&full_name(reference)).map(|known| known.image.clone());
     if let Some(image) = known
         && is_current(&session, reference, target, &image).await?
+        && still_allowed(inner, reference, &image)
     {
         return Ok(Resolved::Present(image.id.clone()));
     }
@@ -143,13 +159,44 @@ async fn resolve(
         document = Document::parse(&next.bytes, &next.content_type)?;
         documents.push((next.digest, next.bytes));
     };
+    let manifests: Vec<Digest> = documents.iter().map(|(digest, _)| digest.clone()).collect();
+    let signatures = allowed(inner, &session, reference, &manifests).await?;
     let bytes = session.config(&manifest.config).await?;
     let config = Config::parse(&bytes, manifest.layers.len())?;
     if !from_index {
         config.check_platform(&inner.options.platform)?;
     }
     documents.push((manifest.config.digest.clone(), bytes));
-    Ok(Resolved::Image(Box::new(Fetched { session, top, manifest, config, documents })))
+    Ok(Resolved::Image(Box::new(Fetched { session, top, manifest, config, documents, signatures })))
+}
+
+/// Whether what is here may be taken for the answer, under a policy that may be younger.
+fn still_allowed(inner: &Inner, reference: &Reference, image: &Image) -> bool {
+    let state = inner.state();
+    state.images.get(&image.id).is_some_and(|known| {
+        let record = &known.record;
+        let name = reference.name();
+        inner.options.policy.check(&name, &record.manifests, &record.signatures).is_ok()
+    })
+}
+
+/// Asks the policy before any layer is fetched; gives the signatures that were needed for it.
+async fn allowed(
+    inner: &Arc<Inner>,
+    session: &Session,
+    reference: &Reference,
+    manifests: &[Digest],
+) -> Result<Vec<Signature>, Kind> {
+    let (name, mut signatures) = (reference.name(), Vec::new());
+    if matches!(inner.options.policy.of(&name), Requirement::Signed { .. }) {
+        for digest in manifests {
+            signatures.extend(session.signatures(digest).await?);
+        }
+    }
+    let (work, manifests, found) = (inner.clone(), manifests.to_vec(), signatures.clone());
+    let verdict = blocking(move || work.options.policy.check(&name, &manifests, &found)).await?;
+    verdict.map_err(|message| Kind::SignatureValidationFailed { message })?;
+    Ok(signatures)
 }
 
 /// Whether the registry still has the image that we have under this name. Also asked for a digest,
@@ -176,19 +223,19 @@ async fn is_current(
 }
 
 /// Keeps what a pull needs from being collected while it runs.
-struct Hold {
-    inner: Arc<Inner>,
+pub(crate) struct Hold<I: Deref<Target = Inner>> {
+    inner: I,
     digests: Vec<Digest>,
 }
 
-impl Hold {
-    fn new(inner: Arc<Inner>, digests: Vec<Digest>) -> Self {
+impl<I: Deref<Target = Inner>> Hold<I> {
+    pub(crate) fn new(inner: I, digests: Vec<Digest>) -> Self {
         inner.state().hold(&digests);
         Self { inner, digests }
     }
 }
 
-impl Drop for Hold {
+impl<I: Deref<Target = Inner>> Drop for Hold<I> {
     fn drop(&mut self) {
         self.inner.state().release(&self.digests);
     }
@@ -332,6 +379,7 @@ fn record(
         digests: vec![full_name(&reference.with_digest(fetched.top.clone()))],
         layers: layers.iter().zip(snapshots).map(layer).collect(),
         manifests: manifests.filter(|digest| *digest != fetched.manifest.config.digest).collect(),
+        signatures: fetched.signatures.clone(),
     }
 }
 

@@ -41,6 +41,11 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
+    /// A layer that is here.
+    pub(crate) fn of(digest: Digest, size: u64) -> Self {
+        Self { media_type: String::new(), digest, size, urls: None }
+    }
+
     /// Whether content of exactly `actual` bytes is what was announced.
     pub(crate) fn check_size(&self, object: &'static str, actual: u64) -> Result<(), Kind> {
         if actual == self.size { Ok(()) } else { Err(self.wrong_size(object, actual)) }
@@ -182,7 +187,7 @@ fn unsupported(object: &'static str, media_type: &str, hint: &'static str) -> Ki
 }
 
 /// Refuses what is nested too deeply, without reading it as JSON.
-fn check_depth(bytes: &[u8], object: &'static str) -> Result<(), Kind> {
+pub(crate) fn check_depth(bytes: &[u8], object: &'static str) -> Result<(), Kind> {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in bytes {
         match byte {

@@ -1,27 +1,30 @@
 //! One HTTP exchange: connections, redirects, and what a failure means.
 
+use super::transport::Clients;
 use super::{endpoint, printable, redacted};
 use crate::PullErrorKind as Kind;
 use crate::RegistryOptions;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
+use crate::hosts::Transport;
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    LOCATION, RANGE, RETRY_AFTER,
+};
 use reqwest::{Client, Method, Response, StatusCode, Url};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::CertificateError;
 use std::error::Error as _;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Longest chain of redirects that is followed.
 const REDIRECTS: usize = 5;
 /// Most bytes of an error reply that are read.
 const ERROR_BODY: u64 = 64 * 1024;
 
-/// Connections to registries, shared by all pulls. Clients are made when first needed: reading
-/// the host's certificates takes time and memory that a node with a local registry never spends.
+/// Connections to registries, shared by all pulls.
 pub(crate) struct Http {
     pub(super) options: RegistryOptions,
-    /// By (needs certificates, is loopback).
-    clients: [[OnceLock<Client>; 2]; 2],
-    /// Loopback registries whose scheme was found out, and which it was.
+    clients: Clients,
+    /// Hosts whose protocol was found out, and which it was.
     pub(super) probed: std::sync::Mutex<std::collections::HashMap<String, &'static str>>,
 }
 
@@ -29,46 +32,43 @@ pub(crate) struct Http {
 #[derive(Default, Clone)]
 pub(super) struct Ask {
     pub(super) accept: Option<&'static str>,
-    /// First byte wanted.
-    pub(super) from: Option<u64>,
+    /// Bytes wanted: the first, and the one after the last where there is one.
+    pub(super) range: Option<(u64, Option<u64>)>,
+    /// Media type and content to send.
+    pub(super) body: Option<(String, Bytes)>,
+    /// Where that content lies in the whole.
+    pub(super) content_range: Option<String>,
 }
 
 impl Http {
     pub(crate) fn new(options: RegistryOptions) -> Self {
-        Self { options, clients: Default::default(), probed: Default::default() }
+        Self { options, clients: Clients::default(), probed: Default::default() }
     }
 
-    fn client(&self, url: &Url) -> Result<&Client, Kind> {
+    pub(super) fn client(&self, url: &Url, transport: &Transport) -> Result<Client, Kind> {
         let (tls, local) = (url.scheme() == "https", endpoint::is_loopback(url));
-        let slot = &self.clients[usize::from(tls)][usize::from(local)];
-        if let Some(client) = slot.get() {
-            return Ok(client);
-        }
-        let client = build(&self.options, tls, local)?;
-        Ok(slot.get_or_init(|| client))
+        self.clients.get(&self.options, transport, tls, local)
     }
 
-    /// Sends one request and follows redirects. The authorization goes to the first address and to
-    /// redirects within its origin, never to another host, port or scheme.
+    /// Sends one request and follows redirects. The authorization, client certificates and further
+    /// headers go to the first address and to redirects within its origin, never to another host,
+    /// port or scheme.
     pub(super) async fn exchange(
         &self,
         method: Method,
         start: &Url,
         ask: &Ask,
         authorization: Option<&HeaderValue>,
+        transport: &Transport,
     ) -> Result<Response, Kind> {
         let mut url = start.clone();
         let mut authorization = authorization;
+        let mut transport = std::borrow::Cow::Borrowed(transport);
         for _ in 0..=REDIRECTS {
-            let mut request = self.client(&url)?.request(method.clone(), url.clone());
-            if let Some(accept) = ask.accept {
-                request = request.header(ACCEPT, accept);
-            }
-            if let Some(from) = ask.from {
-                request = request.header(RANGE, format!("bytes={from}-"));
-            }
-            if let Some(value) = authorization {
-                request = request.header(AUTHORIZATION, value);
+            let mut request = self.client(&url, &transport)?.request(method.clone(), url.clone());
+            request = request.headers(headers(&transport, ask, authorization)?);
+            if let Some((_, body)) = &ask.body {
+                request = request.body(body.clone());
             }
             let sent = tokio::time::timeout(self.options.stall_timeout, request.send()).await;
             let reply = match sent {
@@ -81,6 +81,8 @@ impl Http {
             let next = target(&url, &reply)?;
             if !endpoint::same_origin(&url, &next) {
                 authorization = None;
+                let same_host = url.host_str() == next.host_str();
+                transport = std::borrow::Cow::Owned(transport.elsewhere(same_host));
             }
             url = next;
         }
@@ -88,63 +90,46 @@ impl Http {
             message: format!("{}: more than {REDIRECTS} redirects", redacted(start)),
         })
     }
-
-    /// A client for a caller that makes its own request (the token service).
-    pub(super) fn client_for(&self, url: &Url) -> Result<&Client, Kind> {
-        self.client(url)
-    }
 }
 
-fn build(options: &RegistryOptions, tls: bool, local: bool) -> Result<Client, Kind> {
-    const WINDOW: u32 = 4 << 20;
-    let roots = if tls { roots(options)? } else { RootCertStore::empty() };
-    let wrong =
-        |what: String| Kind::Store { message: format!("make a client for registries: {what}") };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut builder = Client::builder()
-        .tls_backend_preconfigured(config)
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .user_agent(concat!("orlop/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(options.connect_timeout)
-        .pool_idle_timeout(Duration::from_secs(15))
-        .http2_initial_stream_window_size(WINDOW)
-        .http2_initial_connection_window_size(4 * WINDOW);
-    if local {
-        builder = builder.no_proxy();
+/// Headers of the configuration, overridden by our own.
+fn headers(
+    transport: &Transport,
+    ask: &Ask,
+    authorization: Option<&HeaderValue>,
+) -> Result<HeaderMap, Kind> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &transport.headers {
+        let pair = HeaderName::from_bytes(name.as_bytes()).ok();
+        let pair = pair.zip(HeaderValue::from_str(value).ok());
+        let (name, mut value) = pair.ok_or_else(|| Kind::Malformed {
+            object: "header of the configuration",
+            message: format!("{name:?} or its value has characters that no header may have"),
+        })?;
+        value.set_sensitive(true);
+        headers.append(name, value);
     }
-    builder.build().map_err(|error| wrong(chain(&error)))
-}
-
-/// The host's certificate authorities and the configured ones.
-fn roots(options: &RegistryOptions) -> Result<RootCertStore, Kind> {
-    let mut store = RootCertStore::empty();
-    let host = rustls_native_certs::load_native_certs();
-    for error in &host.errors {
-        tracing::warn!(%error, "some of the host's certificate authorities cannot be read");
+    if let Some(accept) = ask.accept {
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
     }
-    store.add_parsable_certificates(host.certs);
-    for path in &options.ca_files {
-        let wrong = |what: String| Kind::Tls {
-            message: format!("certificate authority {}: {what}", path.display()),
-        };
-        let found = rustls_native_certs::load_certs_from_paths(Some(path), None);
-        if let Some(error) = found.errors.first() {
-            return Err(wrong(error.to_string()));
-        }
-        if found.certs.is_empty() {
-            return Err(wrong("no PEM certificate in the file".into()));
-        }
-        for certificate in found.certs {
-            store.add(certificate).map_err(|error| wrong(error.to_string()))?;
-        }
+    let written = |text: String| {
+        HeaderValue::from_str(&text)
+            .map_err(|error| Kind::Malformed { object: "request", message: error.to_string() })
+    };
+    if let Some((from, to)) = ask.range {
+        let to = to.map(|to| (to - 1).to_string()).unwrap_or_default();
+        headers.insert(RANGE, written(format!("bytes={from}-{to}"))?);
     }
-    Ok(store)
+    if let Some(range) = &ask.content_range {
+        headers.insert(CONTENT_RANGE, written(range.clone())?);
+    }
+    if let Some((media_type, _)) = &ask.body {
+        headers.insert(CONTENT_TYPE, written(media_type.clone())?);
+    }
+    if let Some(value) = authorization {
+        headers.insert(AUTHORIZATION, value.clone());
+    }
+    Ok(headers)
 }
 
 /// Where a redirect leads, if it may be followed.
@@ -175,14 +160,29 @@ pub(super) fn no_answer(url: &Url, after: Duration) -> Kind {
 
 /// What a failed transfer means.
 pub(super) fn failure(error: &reqwest::Error, url: &Url) -> Kind {
+    let at = redacted(url);
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(tls) = find_tls(cause) {
             return tls_failure(tls, url);
         }
+        let message = if cause.to_string() == "dns error" {
+            let why = cause.source().map(ToString::to_string).unwrap_or_default();
+            Some(format!(
+                "{at}: the name cannot be resolved ({}); check it and the DNS of this machine",
+                printable(&why)
+            ))
+        } else {
+            let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            let refused = io == Some(std::io::ErrorKind::ConnectionRefused);
+            refused.then(|| format!("{at}: connection refused: nothing listens there"))
+        };
+        if let Some(message) = message {
+            return Kind::RegistryUnavailable { message };
+        }
         source = cause.source();
     }
-    Kind::RegistryUnavailable { message: format!("{}: {}", redacted(url), chain(error)) }
+    Kind::RegistryUnavailable { message: format!("{at}: {}", chain(error)) }
 }
 
 /// A TLS error, also from inside an I/O error, which does not show it as its source.
@@ -225,7 +225,7 @@ fn tls_failure(error: &rustls::Error, url: &Url) -> Kind {
 
 /// The innermost cause, which is what a person can act on. Without the address: its query may
 /// hold a secret.
-fn chain(error: &reqwest::Error) -> String {
+pub(super) fn chain(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -269,8 +269,7 @@ pub(super) async fn body(
 pub(super) async fn refusal(reply: Response, stall: Duration) -> Kind {
     let status = reply.status();
     let retry_after = reply.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after =
-        retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    let retry_after = retry_after.and_then(retry_time);
     let at = redacted(reply.url());
     let bytes = body(reply, "error reply", ERROR_BODY, stall).await.unwrap_or_default();
     let words = registry_words(&bytes);
@@ -286,6 +285,16 @@ pub(super) async fn refusal(reply: Response, stall: Duration) -> Kind {
         }
         status => Kind::Refused { status: status.as_u16(), message },
     }
+}
+
+/// `Retry-After`: seconds, or a date.
+fn retry_time(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// The error document of the distribution specification, or plain text.

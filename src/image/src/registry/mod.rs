@@ -4,15 +4,21 @@
 mod blob;
 mod challenge;
 mod document;
-mod endpoint;
+pub(crate) mod endpoint;
+mod host;
 mod http;
 mod session;
 mod token;
+mod transport;
+mod upload;
 
 pub(crate) use blob::{BlobSource, BlobStream};
-pub(crate) use document::{Config, Descriptor, Document, Manifest};
+pub(crate) use document::{
+    CONFIG_LIMIT, Config, Descriptor, Document, MANIFEST_LIMIT, Manifest, check_depth,
+};
+pub(crate) use host::sha256;
 pub(crate) use http::Http;
-pub(crate) use session::{Session, sha256};
+pub(crate) use session::Session;
 
 /// Text from a registry, made fit for one line of a log: printable and short.
 pub(crate) fn printable(text: &str) -> String {

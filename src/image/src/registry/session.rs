@@ -1,83 +1,115 @@
-//! One pull's conversation with one registry: repository, credentials, retries.
+//! One pull's conversation with all hosts of a registry: mirrors first, then the registry itself.
 
-use super::challenge::{self, Challenge};
-use super::endpoint::{self, Scheme};
-use super::http::{self, Ask, Http};
-use super::{document, token};
-use crate::Auth;
-use crate::PullErrorKind as Kind;
+use super::document;
+use super::host::{Fetched, Host};
+use super::http::Http;
+use crate::hosts::{self, Capabilities, Endpoint};
+use crate::policy::{self, Signature};
+use crate::{Auth, PullErrorKind as Kind, keyring};
 use bytes::Bytes;
 use orlop_model::{Digest, Reference};
-use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Method, Response, Url};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// Longest pause between two attempts, and the longest `Retry-After` that is waited for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+use std::sync::Arc;
 
 pub(crate) struct Session {
-    pub(super) http: Arc<Http>,
-    base: Url,
-    registry: String,
-    repository: String,
-    auth: Option<Auth>,
-    state: Mutex<State>,
+    hosts: Vec<Arc<Host>>,
 }
 
+/// What went wrong at the hosts that were asked already.
 #[derive(Default)]
-struct State {
-    /// What goes with every request to the registry itself.
-    authorization: Option<HeaderValue>,
-    /// Token service that the credentials were not shown to.
-    withheld: Option<String>,
+pub(super) struct Failures {
+    mirrors: Vec<String>,
+    last: Option<Kind>,
 }
 
-/// A manifest or index as fetched.
-pub(crate) struct Fetched {
-    pub(crate) digest: Digest,
-    pub(crate) content_type: String,
-    pub(crate) bytes: Bytes,
+impl Failures {
+    /// Notes the failure of one host; gives it back where asking another makes no sense.
+    pub(super) fn add(&mut self, host: &Host, kind: Kind) -> Result<(), Kind> {
+        if matches!(kind, Kind::Cancelled | Kind::Store { .. } | Kind::NoSpace { .. }) {
+            return Err(kind);
+        }
+        if !host.is_own() {
+            tracing::debug!(host = host.name(), %kind, "a mirror failed; the next host is asked");
+            self.mirrors.push(format!("mirror {}: {kind}", host.name()));
+        }
+        self.last = Some(kind);
+        Ok(())
+    }
+
+    /// The last host's failure, which is the registry's own where it was asked, with the others'.
+    pub(super) fn end(mut self, what: &str) -> Kind {
+        let Some(kind) = self.last else {
+            let message = format!("no host of the configuration may be asked for {what}");
+            return Kind::RegistryUnavailable { message };
+        };
+        // The last one is in `last` already.
+        if self.mirrors.last().is_some_and(|text| text.ends_with(&kind.to_string())) {
+            self.mirrors.pop();
+        }
+        if self.mirrors.is_empty() { kind } else { kind.with_note(&self.mirrors.join("; ")) }
+    }
 }
 
 impl Session {
-    /// Prepares the conversation; asks a loopback registry whether it speaks TLS.
+    /// Reads the configuration of hosts and of credentials. Nothing is sent yet. Credentials that
+    /// came with the request are for the registry itself, never for a mirror.
     pub(crate) async fn open(
         http: Arc<Http>,
         reference: &Reference,
         auth: Option<Auth>,
     ) -> Result<Self, Kind> {
-        let registry = reference.registry().to_owned();
-        let base = base(&http, &registry).await?;
-        let authorization = match &auth {
-            Some(Auth::RegistryToken(text)) => Some(
-                token::bearer(text)
-                    .map_err(|message| Kind::Malformed { object: "registry token", message })?,
-            ),
-            _ => None,
-        };
-        let state = Mutex::new(State { authorization, withheld: None });
-        Ok(Self {
-            http,
-            base,
-            registry,
-            repository: reference.repository().to_owned(),
-            auth,
-            state,
-        })
+        let (work, name) = (http.clone(), reference.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let endpoints = hosts::endpoints(&name, &work.options)?;
+            let with_auth = |endpoint: Endpoint| {
+                let given = auth.clone().filter(|_| endpoint.registry == name.registry());
+                let files = &work.options.auth_files;
+                let auth = match given {
+                    Some(auth) => Some(auth),
+                    None => keyring::find(files, &endpoint.registry, &endpoint.repository)?,
+                };
+                Ok((endpoint, auth))
+            };
+            endpoints.into_iter().map(with_auth).collect::<Result<Vec<_>, Kind>>()
+        });
+        let found = found.await.map_err(|error| Kind::Store { message: error.to_string() })??;
+        let count = found.len();
+        let hosts = found.into_iter().enumerate().map(|(index, (endpoint, auth))| {
+            Host::new(http.clone(), endpoint, auth, index + 1 == count).map(Arc::new)
+        });
+        Ok(Self { hosts: hosts.collect::<Result<_, _>>()? })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn able(&self, need: impl Fn(Capabilities) -> bool) -> impl Iterator<Item = &Arc<Host>> {
+        self.hosts.iter().filter(move |host| need(host.able()))
+    }
+
+    /// Hosts that give content by digest.
+    pub(super) fn pullable(&self) -> Vec<Arc<Host>> {
+        self.able(|able| able.pull).cloned().collect()
+    }
+
+    /// How many hosts give content by digest.
+    pub(crate) fn sources(&self) -> usize {
+        self.able(|able| able.pull).count()
+    }
+
+    /// The host that takes content, which is the registry's own or one that is said to.
+    pub(crate) fn pushable(&self) -> Option<&Arc<Host>> {
+        let own = self.able(|able| able.push).find(|host| host.is_own());
+        own.or_else(|| self.able(|able| able.push).last())
     }
 
     /// The digest that the registry has for a tag or digest, by one request without a body. `None`
-    /// where the registry does not say.
+    /// where no host says.
     pub(crate) async fn head_manifest(&self, tag_or_digest: &str) -> Result<Option<Digest>, Kind> {
-        let ask = Ask { accept: Some(document::ACCEPT), from: None };
-        let reply = self.send(Method::HEAD, &self.url("manifests", tag_or_digest)?, &ask).await?;
-        let value = reply.headers().get(HeaderName::from_static("docker-content-digest"));
-        Ok(value.and_then(|value| value.to_str().ok()).and_then(|text| Digest::parse(text).ok()))
+        let mut failures = Failures::default();
+        for host in self.for_manifest(tag_or_digest) {
+            match host.head_manifest(tag_or_digest).await {
+                Ok(found) => return Ok(found),
+                Err(kind) => failures.add(host, kind)?,
+            }
+        }
+        Err(failures.end("tags"))
     }
 
     /// Fetches a manifest or index, checked against `expected` where that is known.
@@ -86,251 +118,60 @@ impl Session {
         tag_or_digest: &str,
         expected: Option<&Digest>,
     ) -> Result<Fetched, Kind> {
-        let ask = Ask { accept: Some(document::ACCEPT), from: None };
-        let url = self.url("manifests", tag_or_digest)?;
-        let (content_type, bytes) =
-            self.document(&url, &ask, "manifest", document::MANIFEST_LIMIT).await?;
-        let digest = sha256(&bytes);
-        match expected {
-            Some(expected) if *expected != digest => Err(Kind::DigestMismatch {
-                object: "manifest",
-                expected: expected.clone(),
-                actual: digest,
-            }),
-            _ => Ok(Fetched { digest, content_type, bytes }),
+        let mut failures = Failures::default();
+        for host in self.for_manifest(tag_or_digest) {
+            match host.manifest(tag_or_digest, expected).await {
+                Ok(found) => return Ok(found),
+                Err(kind) => failures.add(host, kind)?,
+            }
         }
+        Err(failures.end("manifests"))
+    }
+
+    /// A tag is only asked of who may say what it stands for.
+    fn for_manifest(&self, tag_or_digest: &str) -> impl Iterator<Item = &Arc<Host>> {
+        let by_digest = Digest::parse(tag_or_digest).is_ok();
+        self.able(move |able| if by_digest { able.pull } else { able.resolve })
     }
 
     /// Fetches the configuration, checked against its descriptor.
     pub(crate) async fn config(&self, descriptor: &document::Descriptor) -> Result<Bytes, Kind> {
-        let url = self.url("blobs", descriptor.digest.as_str())?;
-        let limit = document::CONFIG_LIMIT;
-        let (_, bytes) = self.document(&url, &Ask::default(), "image configuration", limit).await?;
-        let actual = sha256(&bytes);
-        if actual != descriptor.digest {
-            let expected = descriptor.digest.clone();
-            return Err(Kind::DigestMismatch { object: "image configuration", expected, actual });
-        }
-        descriptor.check_size("image configuration", bytes.len() as u64)?;
-        Ok(bytes)
+        self.small_blob(descriptor, "image configuration", document::CONFIG_LIMIT).await
     }
 
-    /// A whole small document; a transfer that breaks is repeated.
-    async fn document(
+    /// Fetches a small blob, checked against its descriptor.
+    pub(crate) async fn small_blob(
         &self,
-        url: &Url,
-        ask: &Ask,
-        what: &str,
+        descriptor: &document::Descriptor,
+        object: &'static str,
         limit: u64,
-    ) -> Result<(String, Bytes), Kind> {
-        let mut attempt = 0;
-        loop {
-            let reply = self.send(Method::GET, url, ask).await?;
-            let content_type =
-                reply.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-            let content_type = content_type.unwrap_or_default().to_owned();
-            match http::body(reply, what, limit, self.http.options.stall_timeout).await {
-                Ok(bytes) => return Ok((content_type, bytes.into())),
-                Err(kind) => self.pause(kind, &mut attempt).await?,
+    ) -> Result<Bytes, Kind> {
+        let mut failures = Failures::default();
+        for host in self.able(|able| able.pull) {
+            match host.small_blob(descriptor, object, limit).await {
+                Ok(found) => return Ok(found),
+                Err(kind) => failures.add(host, kind)?,
             }
         }
+        Err(failures.end("content"))
     }
 
-    /// Address of an object of the repository.
-    pub(super) fn url(&self, kind: &str, name: &str) -> Result<Url, Kind> {
-        let path = format!("v2/{}/{kind}/{name}", self.repository);
-        self.base
-            .join(&path)
-            .map_err(|error| Kind::Malformed { object: "reference", message: error.to_string() })
-    }
-
-    /// Sends a request until it succeeds, its failure is final, or the attempts are used up.
-    pub(super) async fn send(
-        &self,
-        method: Method,
-        url: &Url,
-        ask: &Ask,
-    ) -> Result<Response, Kind> {
-        let mut attempt = 0;
-        loop {
-            match self.authorized(method.clone(), url, ask).await {
-                Ok(reply) => return Ok(reply),
-                Err(kind) => self.pause(kind, &mut attempt).await?,
+    /// What cosign stored beside the image with that digest; nothing where there is nothing.
+    pub(crate) async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, Kind> {
+        let tag = format!("sha256-{}.sig", digest.hex());
+        let manifest = match self.manifest(&tag, None).await {
+            Ok(manifest) => manifest,
+            Err(Kind::NotFound { .. }) => return Ok(Vec::new()),
+            Err(kind) => return Err(kind),
+        };
+        let mut found = Vec::new();
+        for (descriptor, signature) in policy::parse_manifest(&manifest.bytes)? {
+            let limit = policy::PAYLOAD;
+            let payload = self.small_blob(&descriptor, "signed document", limit).await?;
+            if let Ok(payload) = String::from_utf8(payload.into()) {
+                found.push(Signature { payload, signature });
             }
         }
+        Ok(found)
     }
-
-    /// Waits before another attempt, or gives the failure back where none makes sense.
-    pub(super) async fn pause(&self, kind: Kind, attempt: &mut u32) -> Result<(), Kind> {
-        let doubled = self.http.options.backoff.saturating_mul(1 << (*attempt).min(10));
-        let pause = match &kind {
-            Kind::RegistryUnavailable { .. } => doubled.min(LONGEST_PAUSE),
-            Kind::RateLimited { retry_after, .. } => match retry_after {
-                Some(after) if *after > LONGEST_PAUSE => return Err(kind),
-                Some(after) => *after,
-                None => doubled.min(LONGEST_PAUSE),
-            },
-            _ => return Err(kind),
-        };
-        if *attempt >= self.http.options.retries {
-            return Err(kind);
-        }
-        *attempt += 1;
-        tracing::debug!(attempt, %kind, "registry request is tried again");
-        tokio::time::sleep(pause).await;
-        Ok(())
-    }
-
-    /// One attempt, with one more where the registry asks for (newer) credentials.
-    async fn authorized(&self, method: Method, url: &Url, ask: &Ask) -> Result<Response, Kind> {
-        let stall = self.http.options.stall_timeout;
-        let before = self.state().authorization.clone();
-        let reply = self.http.exchange(method.clone(), url, ask, before.as_ref()).await?;
-        if reply.status().is_success() {
-            return Ok(reply);
-        }
-        // A challenge from a host that a redirect led to is not this registry's to make.
-        if reply.status().as_u16() != 401 || !endpoint::same_origin(reply.url(), &self.base) {
-            return Err(self.explain(http::refusal(reply, stall).await));
-        }
-        let challenges: Vec<Challenge> = reply
-            .headers()
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(challenge::parse)
-            .collect();
-        let refused = http::refusal(reply, stall).await;
-        let Some(authorization) = self.answer(&challenges).await? else {
-            return Err(self.explain(refused));
-        };
-        let reply = self.http.exchange(method, url, ask, Some(&authorization)).await?;
-        if reply.status().is_success() {
-            self.state().authorization = Some(authorization);
-            return Ok(reply);
-        }
-        Err(self.explain(http::refusal(reply, stall).await))
-    }
-
-    /// The header that answers the registry's challenges; `None` where we have nothing to show.
-    async fn answer(&self, challenges: &[Challenge]) -> Result<Option<HeaderValue>, Kind> {
-        if matches!(self.auth, Some(Auth::RegistryToken(_))) {
-            return Ok(None);
-        }
-        for challenge in challenges {
-            if let Challenge::Bearer { realm, service, scope } = challenge {
-                return self.token(realm, service.as_deref(), scope.as_deref()).await.map(Some);
-            }
-        }
-        match &self.auth {
-            Some(Auth::Basic { username, password }) if challenges.contains(&Challenge::Basic) => {
-                let header = token::basic(username, password);
-                header
-                    .map(Some)
-                    .map_err(|message| Kind::Malformed { object: "credentials", message })
-            }
-            _ => Ok(None),
-        }
-    }
-
-    async fn token(
-        &self,
-        realm: &str,
-        service: Option<&str>,
-        scope: Option<&str>,
-    ) -> Result<HeaderValue, Kind> {
-        let bad = |message: &str| Kind::Malformed {
-            object: "challenge of the registry",
-            message: message.into(),
-        };
-        let realm = Url::parse(realm).map_err(|_| bad("its realm is no address"))?;
-        if !realm.username().is_empty() || realm.password().is_some() {
-            return Err(bad("its realm has credentials in it"));
-        }
-        let plain_is_fine = realm.scheme() == "http"
-            && (endpoint::is_loopback(&realm) && endpoint::is_loopback(&self.base)
-                || endpoint::same_origin(&realm, &self.base));
-        if realm.scheme() != "https" && !plain_is_fine {
-            return Err(bad("its realm is not an HTTPS address"));
-        }
-        let trusted =
-            endpoint::realm_is_trusted(&self.registry, &self.base, &realm, &self.http.options);
-        if self.auth.is_some() && !trusted {
-            self.state().withheld = Some(super::redacted(&realm));
-        }
-        let own_scope = format!("repository:{}:pull", self.repository);
-        let wanted = token::Wanted {
-            realm: &realm,
-            service,
-            scope: scope.unwrap_or(&own_scope),
-            auth: self.auth.as_ref().filter(|_| trusted),
-        };
-        token::fetch(&self.http, &wanted).await.map_err(|kind| self.explain(kind))
-    }
-
-    /// Says so where an access failed because credentials were held back.
-    fn explain(&self, mut kind: Kind) -> Kind {
-        if let Kind::Unauthorized { message }
-        | Kind::Forbidden { message }
-        | Kind::NotFound { message } = &mut kind
-            && let Some(realm) = &self.state().withheld
-        {
-            message.push_str(&format!(
-                " (the credentials were not sent to the token service {realm}, which is not the registry's own; \
-                 list it for this registry if it is to be trusted)"
-            ));
-        }
-        kind
-    }
-}
-
-/// The address of the API.
-async fn base(http: &Arc<Http>, registry: &str) -> Result<Url, Kind> {
-    let scheme = match endpoint::scheme(registry, &http.options) {
-        Scheme::Https => "https",
-        Scheme::Http => "http",
-        Scheme::Either => probe(http, registry).await?,
-    };
-    address(scheme, registry)
-}
-
-fn address(scheme: &str, registry: &str) -> Result<Url, Kind> {
-    Url::parse(&format!("{scheme}://{}/", endpoint::host(registry)))
-        .map_err(|error| Kind::Malformed { object: "registry name", message: error.to_string() })
-}
-
-/// Whether a registry on a loopback address speaks plain HTTP. A TLS server answers a plain
-/// request with a 400 or with something that is not HTTP. Nothing secret is sent.
-async fn probe(http: &Arc<Http>, registry: &str) -> Result<&'static str, Kind> {
-    if let Some(known) = lock(&http.probed).get(registry) {
-        return Ok(known);
-    }
-    let url = address("http", registry)?;
-    let url = url
-        .join("v2/")
-        .map_err(|e| Kind::Malformed { object: "registry name", message: e.to_string() })?;
-    let sent = tokio::time::timeout(
-        http.options.stall_timeout,
-        http.client_for(&url)?.get(url.clone()).send(),
-    );
-    let scheme = match sent.await {
-        Ok(Ok(reply)) if reply.status().as_u16() == 400 => "https",
-        Ok(Ok(_)) => "http",
-        // Nobody there: not remembered, the real request will say it.
-        Ok(Err(error)) if error.is_connect() => return Ok("http"),
-        Ok(Err(_)) => "https",
-        Err(_) => return Err(http::no_answer(&url, http.options.stall_timeout)),
-    };
-    lock(&http.probed).insert(registry.to_owned(), scheme);
-    Ok(scheme)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Digest of bytes in memory.
-pub(crate) fn sha256(bytes: &[u8]) -> Digest {
-    use sha2::Digest as _;
-    Digest::from_sha256(&sha2::Sha256::digest(bytes).into())
 }

@@ -4,6 +4,7 @@ use super::http::{self, Http};
 use super::{printable, redacted};
 use crate::Auth;
 use crate::PullErrorKind as Kind;
+use crate::hosts::Transport;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
@@ -20,8 +21,12 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Fetches a token and makes the header that carries it.
-pub(super) async fn fetch(http: &Http, wanted: &Wanted<'_>) -> Result<HeaderValue, Kind> {
-    let client = http.client_for(wanted.realm)?;
+pub(super) async fn fetch(
+    http: &Http,
+    transport: &Transport,
+    wanted: &Wanted<'_>,
+) -> Result<HeaderValue, Kind> {
+    let client = http.client(wanted.realm, transport)?;
     let request = if let Some(Auth::IdentityToken(token)) = wanted.auth {
         let mut form = form_urlencoded(&[
             ("grant_type", "refresh_token"),

@@ -22,7 +22,7 @@ const USER_SECRET: &str = "Basic dXNlcjpzZWNyZXQ=";
 async fn basic_authentication() {
     let temp = tempfile::tempdir().unwrap();
     Registry::start(temp.path()).push("a", "1", &small());
-    let demands = Demands { user: Some(("user", "secret")), tls: None };
+    let demands = Demands { user: Some(("user", "secret")), ..Demands::default() };
     let registry = Registry::with(temp.path(), &demands);
     let store = open(temp.path());
     let name = reference(&registry.name("a:1"));
@@ -38,13 +38,13 @@ async fn basic_authentication() {
     assert!(matches!(error.kind, Kind::Unauthorized { .. }), "{error}");
 }
 
-fn openssl(dir: &Path, args: &str) {
+pub(super) fn openssl(dir: &Path, args: &str) {
     let done = command("openssl").current_dir(dir).args(args.split_whitespace()).output().unwrap();
     assert!(done.status.success(), "openssl {args}: {done:?}");
 }
 
 /// A certificate by `ca` for `names`, valid for so many days from now on.
-fn certificate(dir: &Path, name: &str, names: &str, days: i32) -> Demands<'static> {
+pub(super) fn certificate(dir: &Path, name: &str, names: &str, days: i32) -> Demands<'static> {
     std::fs::write(dir.join("ext"), format!("subjectAltName={names}\n")).unwrap();
     openssl(
         dir,
@@ -73,6 +73,7 @@ fn certificate(dir: &Path, name: &str, names: &str, days: i32) -> Demands<'stati
     Demands {
         user: None,
         tls: Some((dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")))),
+        client_ca: None,
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) path: String,
+    pub(super) query: String,
     headers: Vec<(String, String)>,
 }
 
@@ -175,7 +176,12 @@ fn read(stream: &TcpStream) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let (method, target) = (words.next()?.to_owned(), words.next()?);
+    // What is matched on is the path; token services are told apart by their query.
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) if !path.starts_with("/token") => (path.to_owned(), query.to_owned()),
+        _ => (target.to_owned(), String::new()),
+    };
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -183,5 +189,5 @@ fn read(stream: &TcpStream) -> Option<Request> {
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    Some(Request { method, path, headers })
+    Some(Request { method, path, query, headers })
 }

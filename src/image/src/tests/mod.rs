@@ -1,14 +1,18 @@
 //! The room as a whole: against a real registry, and on the days when things go wrong.
 
+mod archives;
 mod bad_days;
 mod crash;
 mod credentials;
 mod damage;
 mod fake;
+mod inject;
+mod mirrors;
 mod names;
 mod parts;
 mod pull;
 mod registry;
+mod signatures;
 
 use crate::{ImageStore, Options, RegistryOptions};
 use orlop_model::Reference;
@@ -22,6 +26,8 @@ fn options(root: &Path) -> Options {
         registry: RegistryOptions {
             backoff: Duration::from_millis(1),
             retries: 3,
+            // Not what this machine has.
+            hosts_dirs: Vec::new(),
             ..RegistryOptions::default()
         },
         ..Options::default()

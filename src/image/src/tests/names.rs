@@ -4,6 +4,7 @@ use super::parts::{Pack, image, layer};
 use super::pull::pull;
 use super::registry::Registry;
 use super::{assert_empty, names, open, reference};
+use crate::registry::sha256;
 
 #[tokio::test]
 async fn a_tag_moves() {
@@ -58,7 +59,7 @@ async fn same_content_from_two_registries() {
 }
 
 #[tokio::test]
-async fn missing_layers_are_healed_by_the_next_pull() {
+async fn missing_layers_are_healed() {
     let temp = tempfile::tempdir().unwrap();
     let registry = Registry::start(temp.path());
     let parts = image(vec![layer(&[("f", b"1")], Pack::Gzip), layer(&[("g", b"1")], Pack::Plain)]);
@@ -72,9 +73,26 @@ async fn missing_layers_are_healed_by_the_next_pull() {
     std::fs::remove_file(victim.join("meta.json")).unwrap();
     std::fs::create_dir(snapshots.join("tmp-77")).unwrap();
     std::fs::write(temp.path().join("store/content/ingest/tmp-9"), b"x").unwrap();
+    // From its blob at the start, without a registry.
+    drop(registry);
+    let store = open(temp.path());
+    assert!(store.get(&name).is_some());
+    assert_eq!((names(&snapshots).len(), victim.join("meta.json").exists()), (2, true));
+    assert_eq!(names(&temp.path().join("store/content/ingest")), [""; 0]);
+    drop(store);
+    // Or by the next pull, where the blob is gone too.
+    let registry = Registry::start(temp.path());
+    std::fs::remove_dir_all(&victim).unwrap();
+    let blob = sha256(&parts.layers[0].packed);
+    let other = sha256(&parts.layers[1].packed);
+    for blob in [blob, other] {
+        std::fs::remove_file(temp.path().join("store/content/blobs/sha256").join(blob.hex()))
+            .unwrap();
+    }
     let store = open(temp.path());
     assert_empty(temp.path(), &store);
-    pull(&store, &name).await;
+    registry.push("h", "1", &parts);
+    pull(&store, &registry.name("h:1")).await;
     assert_eq!(names(&snapshots).len(), 2);
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Demands<'a> {
     pub(super) user: Option<(&'a str, &'a str)>,
     /// Certificate and key files.
     pub(super) tls: Option<(PathBuf, PathBuf)>,
+    /// With it, clients must have a certificate of this authority.
+    pub(super) client_ca: Option<PathBuf>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests run the tools of the machine")]
@@ -44,9 +46,14 @@ impl Registry {
         );
         if let Some((certificate, key)) = &demands.tls {
             config += &format!(
-                "  tls: {{certificate: {}, key: {}}}\n",
+                "  tls: {{certificate: {}, key: {}{}}}\n",
                 certificate.display(),
-                key.display()
+                key.display(),
+                demands
+                    .client_ca
+                    .as_ref()
+                    .map(|ca| format!(", clientcas: [{}]", ca.display()))
+                    .unwrap_or_default()
             );
         }
         if let Some((user, password)) = demands.user {

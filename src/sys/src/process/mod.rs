@@ -5,6 +5,7 @@
 
 mod child;
 mod exec;
+mod output;
 mod own;
 mod pidfd;
 mod prepare;
@@ -14,6 +15,7 @@ mod spawn;
 mod stack;
 
 pub use exec::exec;
+pub use output::{Output, output};
 pub use own::{
     block_termination, close_on_exec_from, inherited, new_session_keyring, reap_until_terminated,
 };

@@ -74,7 +74,7 @@ pub struct IdMap {
 }
 
 /// A process to create.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Command<'a> {
     pub(super) program: Program<'a>,
     pub(super) args: Vec<Vec<u8>>,

@@ -1,7 +1,10 @@
 //! Credentials for one registry, as the kubelet sends them with a pull.
 
+use crate::PullErrorKind;
 use base64::Engine as _;
+use orlop_model::Reference;
 use std::fmt;
+use std::path::PathBuf;
 
 /// What to prove to a registry. Never printed: `Debug` hides the secret.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -51,6 +54,16 @@ impl Auth {
             return Ok(Some(Self::RegistryToken(registry_token.into())));
         }
         Ok(None)
+    }
+
+    /// What files like Docker's `config.json` have for the registry of a reference; the first file
+    /// that has something counts, and one that is absent has nothing. Blocking: credential helpers
+    /// are run.
+    pub fn from_files(
+        files: &[PathBuf],
+        reference: &Reference,
+    ) -> Result<Option<Self>, PullErrorKind> {
+        crate::keyring::find(files, reference.registry(), reference.repository())
     }
 
     fn from_base64(auth: &str) -> Result<Self, AuthError> {

@@ -9,6 +9,8 @@ mod archive;
 mod auth;
 mod disk;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod hosts;
 mod image;
 mod inner;

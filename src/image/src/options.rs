@@ -50,6 +50,12 @@ pub struct RegistryOptions {
     pub stall_timeout: Duration,
     /// Time to make a connection.
     pub connect_timeout: Duration,
+    /// Connections for one big blob; 1: never more than one.
+    pub layer_connections: usize,
+    /// Bytes from which on a blob is big.
+    pub parallel_from: u64,
+    /// Bytes that are asked of one connection at once.
+    pub part_bytes: u64,
     /// How often what may be tried again is tried again.
     pub retries: u32,
     /// Pause before the first repetition; doubled for each further one.
@@ -83,6 +89,9 @@ impl Default for RegistryOptions {
             ca_files: Vec::new(),
             stall_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
+            layer_connections: 3,
+            parallel_from: 64 << 20,
+            part_bytes: 8 << 20,
             retries: 5,
             backoff: Duration::from_millis(200),
         }

@@ -38,6 +38,9 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// An error of a lifecycle call.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The operator's policy does not allow it; the message says all.
+    #[error("{0}")]
+    Policy(String),
     /// No such object.
     #[error("{what} {id:?} does not exist")]
     NotFound {
@@ -205,7 +208,9 @@ impl Error {
                 ErrorKind::NotFound
             }
             Self::SandboxExists { .. } | Self::ContainerExists { .. } => ErrorKind::AlreadyExists,
-            Self::SandboxNotReady { .. } | Self::WrongState { .. } => ErrorKind::FailedPrecondition,
+            Self::SandboxNotReady { .. } | Self::WrongState { .. } | Self::Policy(_) => {
+                ErrorKind::FailedPrecondition
+            }
             Self::Ambiguous { .. } | Self::Invalid { .. } | Self::Spec(_) => {
                 ErrorKind::InvalidArgument
             }

@@ -16,6 +16,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the daemon: CRI on a unix socket.
     Serve(Box<ServeArgs>),
+    /// Work with the images of this node, through its daemon or without one.
+    Image(Box<crate::image::ImageArgs>),
     /// Print the version.
     Version,
 }

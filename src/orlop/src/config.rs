@@ -1,12 +1,12 @@
 //! The configuration: defaults, then the file, then the command line. Every default works.
 
 use crate::cli::{LogFormat, ServeArgs};
+use crate::image_config::Images;
 use crate::suggest;
 use anyhow::{Context, bail};
 use orlop_lifecycle::Options as RuntimeOptions;
 use orlop_network::NetworkConfig;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,22 +96,6 @@ pub(crate) struct Bridge {
     pub(crate) subnet: String,
     /// Empty: no IPv6.
     pub(crate) subnet6: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Images {
-    /// Registries spoken to in plain HTTP.
-    pub(crate) insecure_registries: Vec<String>,
-    /// PEM files of further certificate authorities.
-    pub(crate) ca_files: Vec<PathBuf>,
-    /// Layers fetched and unpacked at once; `None`: by the number of processors.
-    pub(crate) concurrent_layers: Option<usize>,
-    /// Images that the kubelet's garbage collection must leave.
-    pub(crate) pinned: Vec<String>,
-    /// Token services beside a registry's own that may see its credentials: hosts (and ports) by
-    /// registry.
-    pub(crate) token_hosts: BTreeMap<String, Vec<String>>,
 }
 
 impl Default for Config {
@@ -278,7 +262,7 @@ impl Config {
                 "cgroup.default_parent {parent:?} is not valid: use an absolute path with the cgroupfs driver, a name that ends in .slice with systemd"
             );
         }
-        Ok(())
+        self.image_options().map(drop)
     }
 
     /// Where CRI is served.
@@ -286,18 +270,8 @@ impl Config {
         self.socket.clone().unwrap_or_else(|| self.run.join("orlop.sock"))
     }
 
-    pub(crate) fn image_options(&self) -> orlop_image::Options {
-        let mut options = orlop_image::Options { root: self.root.clone(), ..Default::default() };
-        options.registry.insecure.clone_from(&self.images.insecure_registries);
-        options.registry.ca_files.clone_from(&self.images.ca_files);
-        let hosts = self.images.token_hosts.iter();
-        options.registry.token_hosts = hosts
-            .flat_map(|(registry, to)| to.iter().map(|host| (registry.clone(), host.clone())))
-            .collect();
-        options.concurrent_layers =
-            self.images.concurrent_layers.unwrap_or(options.concurrent_layers);
-        options.pinned.clone_from(&self.images.pinned);
-        options
+    pub(crate) fn image_options(&self) -> anyhow::Result<orlop_image::Options> {
+        self.images.options(&self.root)
     }
 
     pub(crate) fn network_config(&self) -> anyhow::Result<NetworkConfig> {
@@ -403,7 +377,8 @@ mod tests {
     #[test]
     fn token_services_are_listed_by_registry() {
         let text = "[images.token_hosts]\n'r.example' = ['id.example', 'id.example:444']";
-        let listed = Config::parse(text).unwrap().image_options().registry.token_hosts;
+        let options = Config::parse(text).unwrap().image_options().unwrap();
+        let listed = options.registry.token_hosts;
         let pair = |host: &str| ("r.example".to_owned(), host.to_owned());
         assert_eq!(listed, [pair("id.example"), pair("id.example:444")]);
     }

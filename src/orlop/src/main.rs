@@ -3,11 +3,14 @@
 mod cli;
 mod config;
 mod host;
+mod image;
+mod image_config;
 mod incoming;
 mod lock;
 mod logging;
 mod notify;
 mod serve;
+mod size;
 mod suggest;
 
 use clap::Parser;
@@ -17,6 +20,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
         Command::Version => version(),
     };
     match done {

@@ -99,7 +99,7 @@ async fn open(config: &Config, api: &Api) -> anyhow::Result<Network> {
     let (config, network) = (config.clone(), config.network_config()?);
     let opened = tokio::task::spawn_blocking(move || {
         let images =
-            ImageStore::open(config.image_options()).context("image store cannot be opened")?;
+            ImageStore::open(config.image_options()?).context("image store cannot be opened")?;
         let network = Network::open(network).context("network cannot be opened")?;
         let launcher = Launcher::new(&shim, &config.run)
             .with_context(|| format!("shim {} cannot be prepared", shim.display()))?;

@@ -4,7 +4,7 @@ use super::Shared;
 use super::pipeline::{self, Failure, Feed, Incoming, Input};
 use crate::disk::{LayerMeta, TempDir};
 use crate::inner::Inner;
-use crate::registry::{BlobSource, BlobStream, Descriptor, Session};
+use crate::registry::{BlobFetch, BlobSource, Descriptor, Session};
 use crate::unpack::{UnpackError, Unpacked, adopt_parents};
 use crate::{LayerState, ProgressEvent, PullErrorKind as Kind};
 use orlop_model::Digest;
@@ -190,7 +190,7 @@ async fn fetch(
     send: mpsc::Sender<Feed>,
     cancel: &CancellationToken,
 ) -> Result<(), Kind> {
-    let mut stream = BlobStream::new(source);
+    let mut stream = BlobFetch::new(source.clone());
     let (mut done, total) = (0, wanted.descriptor.size);
     loop {
         let chunk = tokio::select! {

@@ -37,13 +37,13 @@ pub(crate) struct BlobStream {
     attempt: u32,
     /// Whether anybody was asked: also for an empty blob somebody must be.
     asked: bool,
+    /// The present reply is not the part that was asked for, but everything.
+    whole: bool,
+    /// What came of such a reply beyond the part.
+    rest: Bytes,
 }
 
 impl BlobStream {
-    pub(crate) fn new(source: &BlobSource) -> Self {
-        Self::part(source, 0..source.descriptor.size)
-    }
-
     /// Only a part of the blob.
     pub(super) fn part(source: &BlobSource, wanted: Range<u64>) -> Self {
         let mut hosts = source.session.pullable();
@@ -59,11 +59,19 @@ impl BlobStream {
             skip: 0,
             attempt: 0,
             asked: false,
+            whole: false,
+            rest: Bytes::new(),
         }
     }
 
     /// The next bytes; `None` after the last.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Kind> {
+        if !self.rest.is_empty() && !self.wanted.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            if let Some(chunk) = self.take(rest)? {
+                return Ok(Some(chunk));
+            }
+        }
         // At the end of the blob a server that has more to say is listened to: then it is wrong.
         let to_the_end = self.wanted.end == self.descriptor.size;
         loop {
@@ -112,7 +120,7 @@ impl BlobStream {
                 self.descriptor.check_not_over("layer", self.wanted.start + chunk.len() as u64)?;
             }
             // The server gives more than the part that was asked for.
-            chunk.truncate(left as usize);
+            self.rest = chunk.split_off(left as usize);
         }
         self.wanted.start += chunk.len() as u64;
         self.attempt = 0;
@@ -171,7 +179,20 @@ impl BlobStream {
         }
         self.reply = Some((reply, url));
         self.asked = true;
+        self.whole = !partial;
         Ok(())
+    }
+}
+
+impl BlobStream {
+    /// Whether the server answered a request for a part with everything.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Takes everything to the end of the blob instead of a part.
+    pub(super) fn extend(&mut self) {
+        self.wanted.end = self.descriptor.size;
     }
 }
 

@@ -1,5 +1,6 @@
 //! One HTTP exchange: connections, redirects, and what a failure means.
 
+use super::parallel::Parallel;
 use super::transport::Clients;
 use super::{endpoint, printable, redacted};
 use crate::PullErrorKind as Kind;
@@ -13,10 +14,15 @@ use reqwest::header::{
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use rustls::CertificateError;
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::Semaphore;
 
 /// Longest chain of redirects that is followed.
 const REDIRECTS: usize = 5;
+/// Parts of blobs that are fetched before their time, over all pulls: at 8 MiB each, what they may
+/// hold in memory.
+const PARTS_AHEAD: usize = 6;
 /// Most bytes of an error reply that are read.
 const ERROR_BODY: u64 = 64 * 1024;
 
@@ -24,6 +30,8 @@ const ERROR_BODY: u64 = 64 * 1024;
 pub(crate) struct Http {
     pub(super) options: RegistryOptions,
     clients: Clients,
+    /// How big blobs are cut.
+    pub(super) parallel: Parallel,
     /// Hosts whose protocol was found out, and which it was.
     pub(super) probed: std::sync::Mutex<std::collections::HashMap<String, &'static str>>,
 }
@@ -42,7 +50,13 @@ pub(super) struct Ask {
 
 impl Http {
     pub(crate) fn new(options: RegistryOptions) -> Self {
-        Self { options, clients: Clients::default(), probed: Default::default() }
+        let parallel = Parallel {
+            from: options.parallel_from,
+            part: options.part_bytes,
+            width: options.layer_connections,
+            ahead: Arc::new(Semaphore::new(PARTS_AHEAD)),
+        };
+        Self { options, clients: Clients::default(), parallel, probed: Default::default() }
     }
 
     pub(super) fn client(&self, url: &Url, transport: &Transport) -> Result<Client, Kind> {

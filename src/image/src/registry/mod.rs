@@ -7,17 +7,20 @@ mod document;
 pub(crate) mod endpoint;
 mod host;
 mod http;
+mod parallel;
 mod session;
 mod token;
 mod transport;
 mod upload;
 
-pub(crate) use blob::{BlobSource, BlobStream};
+pub(crate) use blob::BlobSource;
+pub(crate) use challenge::parse as parse_challenge;
 pub(crate) use document::{
     CONFIG_LIMIT, Config, Descriptor, Document, MANIFEST_LIMIT, Manifest, check_depth,
 };
 pub(crate) use host::sha256;
 pub(crate) use http::Http;
+pub(crate) use parallel::BlobFetch;
 pub(crate) use session::Session;
 
 /// Text from a registry, made fit for one line of a log: printable and short.

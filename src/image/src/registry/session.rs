@@ -3,6 +3,7 @@
 use super::document;
 use super::host::{Fetched, Host};
 use super::http::Http;
+use super::parallel::Parallel;
 use crate::hosts::{self, Capabilities, Endpoint};
 use crate::policy::{self, Signature};
 use crate::{Auth, PullErrorKind as Kind, keyring};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 pub(crate) struct Session {
     hosts: Vec<Arc<Host>>,
+    http: Arc<Http>,
 }
 
 /// What went wrong at the hosts that were asked already.
@@ -76,11 +78,15 @@ impl Session {
         let hosts = found.into_iter().enumerate().map(|(index, (endpoint, auth))| {
             Host::new(http.clone(), endpoint, auth, index + 1 == count).map(Arc::new)
         });
-        Ok(Self { hosts: hosts.collect::<Result<_, _>>()? })
+        Ok(Self { hosts: hosts.collect::<Result<_, _>>()?, http: http.clone() })
     }
 
     fn able(&self, need: impl Fn(Capabilities) -> bool) -> impl Iterator<Item = &Arc<Host>> {
         self.hosts.iter().filter(move |host| need(host.able()))
+    }
+
+    pub(super) fn parallel(&self) -> Parallel {
+        self.http.parallel.clone()
     }
 
     /// Hosts that give content by digest.

@@ -9,6 +9,7 @@ mod fake;
 mod inject;
 mod mirrors;
 mod names;
+mod parallel;
 mod parts;
 mod pull;
 mod registry;

@@ -12,7 +12,7 @@ use crate::sandbox::Sandbox;
 use crate::state::ContainerRecord;
 use crate::{Error, ErrorKind, EventKind, Result};
 use oci_spec::runtime::Spec;
-use orlop_image::{Image, Rootfs};
+use orlop_image::{Image, Rootfs, StoreError};
 use orlop_model::{ContainerId, Timestamp};
 use orlop_spec::request::ContainerConfig;
 use orlop_spec::{Inputs, Namespace, Namespaces};
@@ -202,8 +202,11 @@ impl Preparation {
         let spec = self.spec(&user)?;
         let stdin = self.stdin()?;
         write_spec(&self.bundle, &spec)?;
-        let rootfs = self.context.images.create_rootfs(&self.image.id, id).map_err(|error| {
-            below("making the root file system", id, ErrorKind::Internal, error)
+        let made = self.context.images.create_rootfs(&self.image.id, id);
+        let rootfs = made.map_err(|error| match error {
+            // Whoever asks looks for the words at the start.
+            StoreError::SignatureValidationFailed { .. } => Error::Policy(error.to_string()),
+            error => below("making the root file system", id, ErrorKind::Internal, error),
         })?;
         let record = ContainerRecord {
             id: self.id.clone(),

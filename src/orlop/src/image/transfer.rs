@@ -1,0 +1,174 @@
+//! Commands that move much: pull, push, import, export.
+
+use super::cli::Login;
+use super::connect::Client;
+use super::progress::Display;
+use super::said;
+use anyhow::{Context, bail};
+use orlop_api::images_v1 as v1;
+use orlop_model::Reference;
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+/// Bytes in one message of an archive.
+const CHUNK: usize = 256 << 10;
+const QUEUE: usize = 8;
+
+pub(super) async fn pull(client: &mut Client, name: &str, login: &Login) -> anyhow::Result<()> {
+    let credentials = credentials(login, name).await?;
+    let request = v1::PullRequest { name: name.to_owned(), credentials };
+    follow(client.pull(request).await.map_err(said)?.into_inner()).await
+}
+
+pub(super) async fn push(
+    client: &mut Client,
+    image: &str,
+    target: Option<&str>,
+    login: &Login,
+) -> anyhow::Result<()> {
+    let credentials = credentials(login, target.unwrap_or(image)).await?;
+    let target = target.unwrap_or_default().to_owned();
+    let request = v1::PushRequest { image: image.to_owned(), target, credentials };
+    follow(client.push(request).await.map_err(said)?.into_inner()).await
+}
+
+/// Shows how it goes, and prints the result.
+async fn follow(mut messages: Streaming<v1::Progress>) -> anyhow::Result<()> {
+    let mut display = Display::new();
+    let result = loop {
+        match messages.message().await {
+            Ok(Some(message)) if !message.result.is_empty() => break message.result,
+            Ok(Some(message)) => display.show(&message),
+            Ok(None) => bail!("the daemon ended in the middle"),
+            Err(status) => {
+                display.end();
+                return Err(said(status));
+            }
+        }
+    };
+    display.end();
+    writeln!(std::io::stdout(), "{result}")?;
+    Ok(())
+}
+
+/// Those that were given, else what the user's own files have for the registry.
+async fn credentials(login: &Login, name: &str) -> anyhow::Result<Option<v1::Credentials>> {
+    if let Some(username) = login.username.clone() {
+        let mut password = String::new();
+        std::io::stdin().take(64 << 10).read_to_string(&mut password)?;
+        let password = password.trim_end_matches(['\r', '\n']).to_owned();
+        return Ok(Some(v1::Credentials { username, password, ..Default::default() }));
+    }
+    let Ok(reference) = Reference::parse(name) else { return Ok(None) };
+    let found = tokio::task::spawn_blocking(move || {
+        orlop_image::Auth::from_files(&own_files(), &reference)
+    });
+    Ok(match found.await?? {
+        Some(orlop_image::Auth::Basic { username, password }) => {
+            Some(v1::Credentials { username, password, ..Default::default() })
+        }
+        Some(orlop_image::Auth::IdentityToken(identity_token)) => {
+            Some(v1::Credentials { identity_token, ..Default::default() })
+        }
+        _ => None,
+    })
+}
+
+fn own_files() -> Vec<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let docker = variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|h| h.join(".docker")));
+    let containers = variable("REGISTRY_AUTH_FILE")
+        .or_else(|| variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")));
+    let docker = docker.map(|dir| dir.join("config.json"));
+    containers.into_iter().chain(docker).collect()
+}
+
+fn is_standard(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+pub(super) async fn import(
+    client: &mut Client,
+    file: &Path,
+    names: &[String],
+) -> anyhow::Result<()> {
+    if is_standard(file) && std::io::stdin().is_terminal() {
+        bail!("standard input is a terminal: name a file, or feed an archive in");
+    }
+    let source: Box<dyn Read + Send> = if is_standard(file) {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(file).with_context(|| format!("{} cannot be opened", file.display()))?)
+    };
+    let (send, messages) = mpsc::channel(QUEUE);
+    let first = v1::ImportRequest { names: names.to_vec(), data: Vec::new() };
+    let reading = tokio::task::spawn_blocking(move || read(source, first, &send));
+    let done = client.import(ReceiverStream::new(messages)).await;
+    // An archive that could not be read to its end explains an import that failed.
+    reading.await?.with_context(|| format!("{} cannot be read", file.display()))?;
+    for image in done.map_err(said)?.into_inner().images {
+        let names = if image.names.is_empty() {
+            String::new()
+        } else {
+            format!("  {}", image.names.join(" "))
+        };
+        writeln!(std::io::stdout(), "{}{names}", image.id)?;
+    }
+    Ok(())
+}
+
+fn read(
+    mut source: impl Read,
+    first: v1::ImportRequest,
+    send: &mpsc::Sender<v1::ImportRequest>,
+) -> std::io::Result<()> {
+    let mut message = first;
+    loop {
+        if send.blocking_send(message).is_err() {
+            // The other side has ended, and says why.
+            return Ok(());
+        }
+        let mut data = Vec::with_capacity(CHUNK);
+        source.by_ref().take(CHUNK as u64).read_to_end(&mut data)?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        message = v1::ImportRequest { names: Vec::new(), data };
+    }
+}
+
+pub(super) async fn export(
+    client: &mut Client,
+    images: &[String],
+    output: &Path,
+) -> anyhow::Result<()> {
+    if is_standard(output) && std::io::stdout().is_terminal() {
+        bail!("standard output is a terminal: name a file with --output, or send it on");
+    }
+    let request = v1::ExportRequest { images: images.to_vec() };
+    let mut chunks = client.export(request).await.map_err(said)?.into_inner();
+    // Nothing is made before the first bytes are there, and a half file is taken away.
+    let mut first = chunks.message().await.map_err(said)?;
+    let mut target: Box<dyn Write> = if is_standard(output) {
+        Box::new(std::io::stdout())
+    } else {
+        let made = File::create(output);
+        Box::new(made.with_context(|| format!("{} cannot be made", output.display()))?)
+    };
+    let written = async {
+        while let Some(chunk) = first.take() {
+            target.write_all(&chunk.data).context("the archive cannot be written")?;
+            first = chunks.message().await.map_err(said)?;
+        }
+        target.flush().context("the archive cannot be written")
+    };
+    let written = written.await;
+    if written.is_err() && !is_standard(output) {
+        let _ = std::fs::remove_file(output);
+    }
+    written
+}

@@ -5,6 +5,7 @@ pub mod cri;
 pub mod images;
 pub mod leaks;
 pub mod process;
+pub mod streams;
 pub mod world;
 
 pub use world::World;

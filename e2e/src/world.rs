@@ -53,6 +53,11 @@ impl World {
         command
     }
 
+    /// The file that the world's network namespace is pinned at.
+    pub fn netns_path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.netns)
+    }
+
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) {
         let mut command = self.inside(program("orlop"));

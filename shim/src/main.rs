@@ -3,6 +3,7 @@
 //! ttrpc. It outlives the daemon that started it.
 
 mod args;
+mod attach;
 mod container;
 mod diagnostics;
 mod error;

@@ -31,6 +31,8 @@ pub(crate) enum Token {
     Input(u32),
     /// A process's stdin has room again.
     InputSink(u32),
+    /// The reader of an attachment has gone.
+    Attachment(u32),
 }
 
 impl Token {
@@ -47,6 +49,7 @@ impl Token {
             Self::OutputSink(key, stream) => (8, stream, key),
             Self::Input(key) => (9, 0, key),
             Self::InputSink(key) => (10, 0, key),
+            Self::Attachment(key) => (11, 0, key),
         };
         u64::from(tag as u8) << 40 | u64::from(stream) << 32 | u64::from(key)
     }
@@ -66,6 +69,7 @@ impl Token {
             8 => Self::OutputSink(key, stream),
             9 => Self::Input(key),
             10 => Self::InputSink(key),
+            11 => Self::Attachment(key),
             _ => return None,
         })
     }
@@ -111,6 +115,11 @@ impl Poller {
     /// Waits for whatever cgroups notify with.
     pub(crate) fn urgent(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
         self.add(fd, token, EventFlags::IN | EventFlags::PRI)
+    }
+
+    /// Waits for the other side to go, which is always told.
+    pub(crate) fn hang_up(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
+        self.add(fd, token, EventFlags::empty())
     }
 
     fn add(&self, fd: impl AsFd, token: Token, flags: EventFlags) -> Result<(), Errno> {
@@ -176,6 +185,7 @@ mod tests {
             Token::OutputSink(u32::MAX, 0),
             Token::Input(1),
             Token::InputSink(2),
+            Token::Attachment(3),
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

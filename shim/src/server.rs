@@ -68,6 +68,7 @@ impl Server {
                 self.shim.output_ready(key, stream)
             }
             Token::Input(key) | Token::InputSink(key) => self.shim.input_ready(key),
+            Token::Attachment(key) => self.shim.detach(key),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::container::state::{Event, State};
 use crate::container::{Container, host_owner, load_spec, make_cgroup};
 use crate::error::Refusal;
 use crate::events::timestamp;
-use crate::io::{Io, Paths};
+use crate::io::{Habits, Io, Paths};
 use crate::rpc::ReplyTo;
 use crate::shim::{Shim, stage_refusal, wait_response};
 use crate::stage::{ExecRequest, InitRequest, RootfsMount, Stdio, spawn_exec, spawn_init};
@@ -26,14 +26,14 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 /// A method that answers later keeps its [`ReplyTo`] and returns `None`.
-type Answer = Result<Option<Vec<u8>>, Refusal>;
+pub(crate) type Answer = Result<Option<Vec<u8>>, Refusal>;
 
 impl Shim {
     /// Serves one request; its answer, now or later, goes through `replies`.
     pub(crate) fn serve(&mut self, to: ReplyTo, request: &Request) {
         let result = match request.service.as_str() {
             TASK_V3 | TASK_V2 => self.task(to, &request.method, &request.payload),
-            SHIM => self.own(&request.method, &request.payload),
+            SHIM => self.own(to, &request.method, &request.payload),
             other => Err(Refusal::new(
                 Code::Unimplemented,
                 format!("service {other:?} is not served here"),
@@ -72,7 +72,7 @@ impl Shim {
         }
     }
 
-    fn own(&mut self, method: &str, payload: &[u8]) -> Answer {
+    fn own(&mut self, to: ReplyTo, method: &str, payload: &[u8]) -> Answer {
         match method {
             "ReopenLog" => {
                 let request: ReopenLogRequest = decode(payload)?;
@@ -88,6 +88,7 @@ impl Shim {
                 empty()
             }
             "Details" => self.details(&decode(payload)?),
+            "Attach" => self.attach(to, &decode(payload)?),
             other => Err(Refusal::new(
                 Code::Unimplemented,
                 format!("the Shim service has no method {other:?}"),
@@ -123,7 +124,7 @@ impl Shim {
         };
         let owner =
             spec.process().as_ref().map_or((0, 0), |process| host_owner(&spec, process.user()));
-        let (io, ends) = Io::prepare(key, &paths, options.max_log_line, owner)?;
+        let (io, ends) = Io::prepare(key, &paths, habits(&options), owner)?;
         if self.hierarchies.is_none() {
             self.hierarchies = Some(Hierarchies::detect()?);
         }
@@ -204,7 +205,7 @@ impl Shim {
             return Err(Refusal::internal("the exec has no process"));
         };
         let prepared =
-            Io::prepare(key, &exec.paths, options.max_log_line, host_owner(spec, process.user()));
+            Io::prepare(key, &exec.paths, exec_habits(options), host_owner(spec, process.user()));
         let staged = prepared.and_then(|(io, ends)| {
             let request = ExecRequest {
                 process: &process,
@@ -278,7 +279,11 @@ impl Shim {
         }
         let process = container.by_exec_id(&request.exec_id)?;
         process.state.after(Event::Kill, &process.name)?;
-        process.signal(request.signal)?;
+        if request.all {
+            process.signal_group(request.signal)?;
+        } else {
+            process.signal(request.signal)?;
+        }
         empty()
     }
 
@@ -438,7 +443,21 @@ impl Shim {
     }
 }
 
-fn decode<M: Message + Default>(payload: &[u8]) -> Result<M, Refusal> {
+/// How the container's own process is treated.
+fn habits(options: &CreateOptions) -> Habits {
+    Habits {
+        max_line: options.max_log_line,
+        attachable: options.attachable,
+        keep_stdin: options.attachable && !options.stdin_once,
+    }
+}
+
+/// How an exec is treated: it has the flows that it is given.
+fn exec_habits(options: &CreateOptions) -> Habits {
+    Habits { max_line: options.max_log_line, ..Habits::default() }
+}
+
+pub(crate) fn decode<M: Message + Default>(payload: &[u8]) -> Result<M, Refusal> {
     M::decode(payload).map_err(|error| Refusal::invalid(format!("request does not parse: {error}")))
 }
 

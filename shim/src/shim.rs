@@ -267,6 +267,7 @@ impl Shim {
         let Some(process) = container.by_key(key) else { return };
         if let Some(io) = &mut process.io {
             io.drain(poller, buffer);
+            io.end_attachments();
         }
         let waiters = std::mem::take(&mut process.waiters);
         let (pid, exit) = (process.pid, process.exit);
@@ -289,6 +290,7 @@ impl Shim {
         for to in waiters {
             self.answer(to, &wait_response(exit));
         }
+        self.answer_attachments();
     }
 
     fn publish_exit(&mut self, key: u32, pid: u32, exit: ExitStatus) {
@@ -348,7 +350,9 @@ impl Shim {
         if let Some(io) = &mut process.io {
             io.output_ready(poller, stream, buffer);
         }
-        if process.deleting.is_some() {
+        let deleting = process.deleting.is_some();
+        self.answer_attachments();
+        if deleting {
             self.finish_deletions();
         }
     }

@@ -108,6 +108,18 @@ impl Process {
         })
     }
 
+    /// Sends a signal to its process group, which it leads: every process here begins a session. The
+    /// group's number is good for as long as its leader has not been reaped, which only we do.
+    pub(crate) fn signal_group(&self, signal: u32) -> Result<(), Refusal> {
+        let group = rustix::process::Pid::from_raw(self.pid).filter(|_| self.alive());
+        let Some(group) = group else {
+            return Err(Refusal::not_found(format!("{} has already ended", self.name)));
+        };
+        let named = i32::try_from(signal).ok().and_then(rustix::process::Signal::from_named_raw);
+        let Some(signal) = named else { return self.signal(signal) };
+        rustix::process::kill_process_group(group, signal).map_err(Refusal::internal)
+    }
+
     /// Reaps it if it has ended; `Some` when that is news.
     pub(crate) fn reap(&mut self, poller: &Poller) -> Option<ExitStatus> {
         let code = match self.pidfd()?.try_wait() {

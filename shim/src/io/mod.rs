@@ -1,5 +1,6 @@
 //! A process's input and output: pipes or a terminal on its side, FIFOs or the CRI log on the other.
 
+mod attach;
 mod format;
 mod input;
 mod log;
@@ -7,10 +8,13 @@ mod output;
 
 use crate::error::Refusal;
 use crate::poll::{Poller, Token};
+use crate::rpc::ReplyTo;
+use attach::Attachments;
 use format::Stream;
 use input::Input;
 use log::CriLog;
 use orlop_task::names::CRI_LOG_SCHEME;
+use orlop_task::ttrpc::Code;
 use output::{Output, Sink};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::pipe::PipeFlags;
@@ -58,6 +62,18 @@ pub(crate) struct Io {
     input: Option<Input>,
     log: Option<CriLog>,
     console: Option<OwnedFd>,
+    attachments: Attachments,
+}
+
+/// What is done about output and input beyond what their paths say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Habits {
+    /// As in `CreateOptions.max_log_line`.
+    pub(crate) max_line: i64,
+    /// Read outputs that go nowhere: somebody may attach.
+    pub(crate) attachable: bool,
+    /// Keep the FIFO of the standard input good when its writers go.
+    pub(crate) keep_stdin: bool,
 }
 
 impl Io {
@@ -66,9 +82,10 @@ impl Io {
     pub(crate) fn prepare(
         key: u32,
         paths: &Paths,
-        max_line: i64,
+        habits: Habits,
         owner: (u32, u32),
     ) -> Result<(Self, ChildEnds), Refusal> {
+        let max_line = habits.max_line;
         let mut io = Self {
             key,
             outputs: [None, None],
@@ -76,6 +93,7 @@ impl Io {
             input: None,
             log: None,
             console: None,
+            attachments: Attachments::default(),
         };
         let mut ends = ChildEnds::default();
         let out = io.sink(&paths.stdout, Stream::Stdout, max_line)?;
@@ -84,7 +102,7 @@ impl Io {
         } else {
             let err = io.sink(&paths.stderr, Stream::Stderr, max_line)?;
             for (index, sink) in [out, err].into_iter().enumerate() {
-                if !matches!(sink, Sink::Discard) {
+                if habits.attachable || !matches!(sink, Sink::Discard) {
                     let (ours, theirs) = pipe(owner)?;
                     nonblocking(&ours)?;
                     if let (Some(output), Some(end)) =
@@ -97,7 +115,8 @@ impl Io {
             }
         }
         if !paths.stdin.is_empty() {
-            let fifo = open_fifo(&paths.stdin, OFlags::RDONLY)?;
+            let access = if habits.keep_stdin { OFlags::RDWR } else { OFlags::RDONLY };
+            let fifo = open_fifo(&paths.stdin, access)?;
             let target = if paths.terminal {
                 None
             } else {
@@ -174,7 +193,8 @@ impl Io {
     ) {
         let Some(slot) = self.outputs.get_mut(usize::from(index)) else { return };
         let Some(output) = slot else { return };
-        match output.pump(self.log.as_mut(), buffer, budget) {
+        let watched = (usize::from(index), &mut self.attachments);
+        match output.pump(self.log.as_mut(), watched, buffer, budget) {
             output::Flow::Idle | output::Flow::More => {
                 if output.blocked {
                     output.blocked = false;
@@ -195,6 +215,7 @@ impl Io {
             output::Flow::Ended => {
                 poller.forget(&output.source);
                 *slot = None;
+                self.attachments.end(usize::from(index));
             }
         }
     }
@@ -249,6 +270,44 @@ impl Io {
         }
     }
 
+    /// The process has ended and all it wrote is delivered: nobody watches any longer.
+    pub(crate) fn end_attachments(&mut self) {
+        self.attachments.end(0);
+        self.attachments.end(1);
+    }
+
+    /// Shows output from now on to whoever reads these FIFOs.
+    pub(crate) fn attach(
+        &mut self,
+        poller: &Poller,
+        key: u32,
+        to: ReplyTo,
+        [stdout, stderr]: [&str; 2],
+    ) -> Result<(), Refusal> {
+        if self.attachments.is_full() {
+            let text = format!("{} clients are attached already", attach::MAX_ATTACHMENTS);
+            return Err(Refusal::new(Code::ResourceExhausted, text));
+        }
+        let open = |name: &str, output: &Option<Output>| match (name, output) {
+            ("", _) | (_, None) => Ok(None),
+            // Only to write: it is the reader's going that must be seen.
+            (name, Some(_)) => open_fifo(name, OFlags::WRONLY).map(Some),
+        };
+        let [out, err] = &self.outputs;
+        let sinks = [open(stdout, out)?, open(stderr, err)?];
+        self.attachments.add(poller, key, to, sinks).map_err(Refusal::internal)
+    }
+
+    /// A reader has gone.
+    pub(crate) fn drop_reader(&mut self, key: u32) {
+        self.attachments.drop_reader(key);
+    }
+
+    /// Attachments that are over: who waits for that, and whether it fell behind.
+    pub(crate) fn attachments_over(&mut self) -> Vec<(ReplyTo, bool)> {
+        self.attachments.take_over()
+    }
+
     /// Whether output waits for the reader of a FIFO.
     pub(crate) fn waits_for_reader(&self) -> bool {
         self.outputs.iter().flatten().any(Output::waits_for_reader)
@@ -267,6 +326,7 @@ impl Io {
         }
         self.log = None;
         self.console = None;
+        self.end_attachments();
     }
 
     /// Opens the log anew at its path.

@@ -1,12 +1,13 @@
 //! From a process's output to where it belongs.
 
+use super::attach::Attachments;
 use super::format::Stream;
 use super::log::CriLog;
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 
-/// Where a stream goes. All output of a container passes [`Output::pump`] and from there
-/// [`Output::deliver`]: whoever wants to watch (attach) is served there.
+/// Where a stream goes. All output of a container passes [`Output::pump`], where whoever watches
+/// (attach) is served too.
 #[derive(Debug)]
 pub(crate) enum Sink {
     /// Nobody wants it.
@@ -49,6 +50,7 @@ impl Output {
     pub(crate) fn pump(
         &mut self,
         log: Option<&mut CriLog>,
+        (index, watchers): (usize, &mut Attachments),
         buffer: &mut [u8],
         budget: usize,
     ) -> Flow {
@@ -65,7 +67,9 @@ impl Output {
                 Ok(0) => return Flow::Ended,
                 Ok(count) => {
                     moved += count;
-                    self.deliver(log.as_deref_mut(), buffer.get(..count).unwrap_or_default());
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    self.deliver(log.as_deref_mut(), bytes);
+                    watchers.show(index, bytes);
                     // A short read means that the pipe is empty: no second call to learn that.
                     if count < buffer.len()
                         && !matches!(&self.sink, Sink::Fifo { pending, .. } if !pending.is_empty())

@@ -24,6 +24,8 @@ pub(crate) enum ApiError {
     Stream { message: String },
     #[error("server is not initialized yet")]
     NotReady,
+    #[error(transparent)]
+    Busy(#[from] orlop_streaming::TooManyWaiting),
     #[error("{call} is not supported yet")]
     NoCall { call: &'static str },
 }
@@ -54,6 +56,7 @@ impl ApiError {
             Self::Archive(error) => of_archive(error),
             Self::Configuration { .. } => Code::FailedPrecondition,
             Self::Stream { .. } => Code::Internal,
+            Self::Busy(_) => Code::ResourceExhausted,
             Self::NotReady => Code::Unavailable,
         }
     }

@@ -22,7 +22,7 @@ pub(crate) async fn sync(
     })
 }
 
-fn check_command(cmd: &[String]) -> Result<(), Invalid> {
+pub(crate) fn check_command(cmd: &[String]) -> Result<(), Invalid> {
     let refuse = |value: &String, remedy: &str| Invalid::Value {
         field: "cmd".to_owned(),
         value: value.chars().take(120).collect(),

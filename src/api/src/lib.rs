@@ -15,12 +15,14 @@ mod node;
 mod own;
 mod sandboxes;
 mod service;
+mod streaming;
 mod validate;
 mod view;
 
 pub use limits::{MAX_REQUEST, serve, serve_images};
 pub use own::ImageCalls;
 pub use service::{Api, Node};
+pub use streaming::Streams;
 pub use validate::{Abilities, Invalid};
 
 /// CRI v1, generated from `proto/cri/v1/api.proto`.

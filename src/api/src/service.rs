@@ -5,7 +5,7 @@ use crate::error::{ApiError, answer};
 use crate::v1::image_service_server::ImageService;
 use crate::v1::runtime_service_server::RuntimeService;
 use crate::validate::Abilities;
-use crate::{containers, exec, images, node, sandboxes, v1};
+use crate::{containers, exec, images, node, sandboxes, streaming, v1};
 use orlop_image::ImageStore;
 use orlop_lifecycle::Runtime;
 use std::sync::{Arc, OnceLock};
@@ -31,6 +31,7 @@ pub struct Api(Arc<Inner>);
 struct Inner {
     node: Node,
     engine: OnceLock<Engine>,
+    streaming: OnceLock<orlop_streaming::Server>,
 }
 
 /// What is behind the calls.
@@ -42,12 +43,21 @@ pub(crate) struct Engine {
 impl Api {
     /// A server that answers Unavailable to everything.
     pub fn new(node: Node) -> Self {
-        Self(Arc::new(Inner { node, engine: OnceLock::new() }))
+        Self(Arc::new(Inner { node, engine: OnceLock::new(), streaming: OnceLock::new() }))
     }
 
     /// Recovery is through: calls are served from now on. A second call changes nothing.
     pub fn set_ready(&self, runtime: Runtime, images: ImageStore) {
         let _ = self.0.engine.set(Engine { runtime, images });
+    }
+
+    /// Where clients of Exec, Attach and PortForward are sent. A second call changes nothing.
+    pub fn set_streaming(&self, server: orlop_streaming::Server) {
+        let _ = self.0.streaming.set(server);
+    }
+
+    pub(crate) fn streaming(&self) -> Result<&orlop_streaming::Server, ApiError> {
+        self.0.streaming.get().ok_or(ApiError::NotReady)
     }
 
     pub(crate) fn node(&self) -> &Node {
@@ -106,6 +116,9 @@ runtime_service! {
         container_status: ContainerStatusRequest => ContainerStatusResponse, containers::status;
         reopen_container_log: ReopenContainerLogRequest => ReopenContainerLogResponse, containers::reopen_log;
         exec_sync: ExecSyncRequest => ExecSyncResponse, exec::sync;
+        exec: ExecRequest => ExecResponse, streaming::exec;
+        attach: AttachRequest => AttachResponse, streaming::attach;
+        port_forward: PortForwardRequest => PortForwardResponse, streaming::port_forward;
     }
     lists {
         stream_pod_sandboxes, StreamPodSandboxesStream:
@@ -116,9 +129,6 @@ runtime_service! {
     later {
         update_container_resources: UpdateContainerResourcesRequest => UpdateContainerResourcesResponse;
         update_pod_sandbox_resources: UpdatePodSandboxResourcesRequest => UpdatePodSandboxResourcesResponse;
-        exec: ExecRequest => ExecResponse;
-        attach: AttachRequest => AttachResponse;
-        port_forward: PortForwardRequest => PortForwardResponse;
         container_stats: ContainerStatsRequest => ContainerStatsResponse;
         list_container_stats: ListContainerStatsRequest => ListContainerStatsResponse;
         pod_sandbox_stats: PodSandboxStatsRequest => PodSandboxStatsResponse;

@@ -22,6 +22,7 @@ mod options;
 mod recover;
 mod runtime;
 mod sandbox;
+mod session;
 mod state;
 #[cfg(test)]
 mod test_support;
@@ -31,6 +32,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind};
 pub use filter::{ContainerFilter, SandboxFilter};
 pub use options::Options;
+pub use orlop_task::{Flows, Session, SessionEnd};
 pub use recover::Recovered;
 pub use runtime::{Runtime, RuntimeStatus};
 pub use state::{ContainerState, SandboxState};

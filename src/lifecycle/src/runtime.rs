@@ -279,8 +279,17 @@ impl Runtime {
         self.0.events.subscribe()
     }
 
-    fn existing(&self, id: &str) -> Result<Arc<Container>> {
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.0
+    }
+
+    pub(crate) fn existing(&self, id: &str) -> Result<Arc<Container>> {
         self.0.check_recovered()?;
         self.0.index.container(id)
+    }
+
+    pub(crate) fn existing_sandbox(&self, id: &str) -> Result<Arc<sandbox::Sandbox>> {
+        self.0.check_recovered()?;
+        self.0.index.sandbox(id)
     }
 }

@@ -11,6 +11,7 @@ mod cache;
 mod capability;
 mod conf;
 mod config;
+mod dial;
 mod engine;
 mod error;
 mod exec;
@@ -37,6 +38,7 @@ mod veth;
 mod watch;
 
 pub use config::{BuiltinBridge, NetworkConfig};
+pub use dial::{tcp_sockets, tcp_sockets_in};
 pub use error::NetworkError;
 pub use network::Network;
 pub use plugin::{Call, Capabilities, Plugin, PluginError};

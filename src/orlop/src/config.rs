@@ -34,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) workers: usize,
     pub(crate) log: Log,
     pub(crate) cgroup: Cgroup,
+    pub(crate) streaming: Streaming,
     pub(crate) runtime: Runtime,
     pub(crate) network: Network,
     pub(crate) images: Images,
@@ -61,6 +62,20 @@ pub(crate) enum CgroupDriver {
     #[default]
     Cgroupfs,
     Systemd,
+}
+
+/// Where clients of Exec, Attach and PortForward are served.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Streaming {
+    /// A loopback address, since there is no encryption; port 0: any free one.
+    pub(crate) address: std::net::SocketAddr,
+}
+
+impl Default for Streaming {
+    fn default() -> Self {
+        Self { address: (std::net::Ipv4Addr::LOCALHOST, 0).into() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,6 +124,7 @@ impl Default for Config {
             workers: 2,
             log: Log::default(),
             cgroup: Cgroup::default(),
+            streaming: Streaming::default(),
             runtime: Runtime::default(),
             network: Network::default(),
             images: Images::default(),
@@ -244,6 +260,12 @@ impl Config {
         if !(1..=64).contains(&self.workers) {
             bail!("workers {} is not valid: use a number from 1 to 64", self.workers);
         }
+        let address = self.streaming.address;
+        if !address.ip().is_loopback() {
+            bail!(
+                "streaming.address {address} is not valid: use a loopback address, such as 127.0.0.1:0"
+            );
+        }
         let network = &self.network;
         if network.pool_size > MAX_POOL {
             let size = network.pool_size;
@@ -356,6 +378,8 @@ mod tests {
             ("root = 'x'", "absolute"),
             ("root = '/run/orlop/x'", "neither may lie in the other"),
             ("workers = 0", "1 to 64"),
+            ("[streaming]\naddress = '0.0.0.0:0'", "loopback"),
+            ("[streaming]\naddress = 'localhost'", "socket address"),
             ("workers = 'two'", "line 1"),
             ("[network]\npool_size = 5000000000", "0 to 1024"),
             ("[network]\nplugin_timeout_seconds = 0", "1 to 3600"),

@@ -5,12 +5,13 @@ use crate::config::{CgroupDriver, Config};
 use crate::lock::{RunLock, own_dir};
 use crate::{host, incoming, logging, notify};
 use anyhow::{Context, bail};
-use orlop_api::{Api, Node};
+use orlop_api::{Api, Node, Streams};
 use orlop_image::ImageStore;
 use orlop_lifecycle::Runtime;
 use orlop_network::Network;
 use orlop_task::Launcher;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -62,7 +63,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let mut server =
         tokio::spawn(orlop_api::serve(api.clone(), incoming::accept(listener), shutdown));
-    tracing::info!(socket = %path.display(), "listening");
+    let (streaming, end_streaming) = stream(&config, &api).await?;
+    tracing::info!(socket = %path.display(), streaming = %config.streaming.address, "listening");
     let mut network = None;
     let outcome = tokio::select! {
         () = &mut stop => Ok(()),
@@ -79,9 +81,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     notify::state("STOPPING=1");
     tracing::info!("stopping; containers live on");
-    drop(end);
+    drop((end, end_streaming));
     if tokio::time::timeout(GRACE, &mut server).await.is_err() {
         tracing::warn!("calls in flight were cut off after {GRACE:?}");
+    }
+    if tokio::time::timeout(GRACE, streaming).await.is_err() {
+        tracing::warn!("streams were cut off after {GRACE:?}");
     }
     // Last: a call that was still in flight may have taken namespaces.
     if let Some(network) = network
@@ -91,6 +96,24 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let _ = std::fs::remove_file(&path);
     outcome
+}
+
+/// Starts the streaming server; it ends when the sender is dropped.
+async fn stream(
+    config: &Config,
+    api: &Api,
+) -> anyhow::Result<(tokio::task::JoinHandle<()>, oneshot::Sender<()>)> {
+    let address = config.streaming.address;
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("streaming.address {address} cannot be listened on"))?;
+    let server = orlop_streaming::Server::new(&listener, Arc::new(Streams::new(api.clone())))?;
+    api.set_streaming(server.clone());
+    let (end, ended) = oneshot::channel::<()>();
+    let shutdown = async move {
+        let _ = ended.await;
+    };
+    Ok((tokio::spawn(server.serve(listener, shutdown)), end))
 }
 
 /// Opens what is behind the calls, recovers, and lets calls in.

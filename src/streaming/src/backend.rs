@@ -84,6 +84,8 @@ pub struct Process {
     pub size: Option<watch::Sender<Size>>,
     /// Ready when it has ended.
     pub end: BoxFuture<'static, Outcome>,
+    /// Held until everything has been carried; its drop tidies up.
+    pub scope: Box<dyn Send>,
 }
 
 /// Runs what the server streams. Errors are words for the client.

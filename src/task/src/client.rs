@@ -3,7 +3,9 @@
 use crate::TaskError;
 use crate::connection::{CallError, Connection};
 use crate::names::{SHIM, TASK_V3, URL_CREATE_OPTIONS, URL_PROCESS, URL_RESOURCES};
-use crate::protocol::shim::{CreateOptions, DetailsRequest, ReopenLogRequest};
+use crate::protocol::shim::{
+    AttachRequest, AttachResponse, CreateOptions, DetailsRequest, ReopenLogRequest,
+};
 use crate::protocol::{Mount, stats::Metrics, task as rpc};
 use crate::ttrpc::Code;
 use orlop_model::{ExitStatus, Timestamp};
@@ -272,6 +274,14 @@ impl Client {
     /// Opens the log anew at its path; `FailedPrecondition` unless the container runs.
     pub async fn reopen_log(&self) -> Result<(), TaskError> {
         self.call(SHIM, "ReopenLog", &ReopenLogRequest { id: self.id.to_string() }).await
+    }
+
+    /// Shows what the container's process writes from now on to whoever reads these FIFOs (empty: not
+    /// wanted). Returns when that is over: whether the reader fell behind and was cut off for it.
+    pub async fn attach(&self, stdout: String, stderr: String) -> Result<bool, TaskError> {
+        let request = AttachRequest { id: self.id.to_string(), stdout, stderr };
+        let answer: AttachResponse = self.call(SHIM, "Attach", &request).await?;
+        Ok(answer.fell_behind)
     }
 
     /// OOM kills, dropped log bytes, times.

@@ -1,11 +1,11 @@
 //! Run a command in a container and collect what it writes.
 
 use crate::client::ExecRequest;
+use crate::fifo::{Fifo, failed};
 use crate::{Client, TaskError};
 use orlop_model::ExitStatus;
-use rustix::fs::{FileType, Mode};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -51,16 +51,16 @@ pub async fn exec_sync(
     limit: Option<Duration>,
     cap: usize,
 ) -> Result<ExecOutput, ExecError> {
-    let fifos = Fifos::make(client, exec_id)?;
+    let (out, err) = (Fifo::make(client, exec_id, "out")?, Fifo::make(client, exec_id, "err")?);
     let (mut stdout, mut stderr) =
-        (Collector::open(&fifos.stdout, cap)?, Collector::open(&fifos.stderr, cap)?);
+        (Collector::open(out.path(), cap)?, Collector::open(err.path(), cap)?);
     let request = ExecRequest {
         exec_id: exec_id.to_owned(),
         process: process.to_vec(),
         terminal: false,
         stdin: String::new(),
-        stdout: fifos.stdout.to_string_lossy().into_owned(),
-        stderr: fifos.stderr.to_string_lossy().into_owned(),
+        stdout: out.name(),
+        stderr: err.name(),
     };
     let guard = Guard { client: client.clone(), exec_id: exec_id.to_owned(), armed: true };
     let result = run(client, request, limit, &mut stdout, &mut stderr).await;
@@ -158,9 +158,10 @@ impl Drop for Guard {
     }
 }
 
-async fn kill(client: &Client, exec_id: &str) {
+/// Ends a command, with its process group, and forgets it.
+pub async fn kill(client: &Client, exec_id: &str) {
     // Each step may find that there is nothing left to do.
-    let _ = client.kill(exec_id, 9, false).await;
+    let _ = client.kill(exec_id, 9, true).await;
     let _ = timeout(KILLED, client.wait(exec_id)).await;
     let _ = client.delete(exec_id).await;
 }
@@ -175,9 +176,7 @@ struct Collector {
 
 impl Collector {
     fn open(path: &Path, cap: usize) -> Result<Self, TaskError> {
-        let pipe = pipe::OpenOptions::new()
-            .open_receiver(path)
-            .map_err(|source| TaskError::Bundle { path: path.to_owned(), source })?;
+        let pipe = pipe::OpenOptions::new().open_receiver(path).map_err(failed(path))?;
         Ok(Self { pipe, bytes: Vec::new(), cap, truncated: false })
     }
 
@@ -199,34 +198,6 @@ impl Collector {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
-        }
-    }
-}
-
-/// The two FIFOs, in the bundle; removed with this value.
-struct Fifos {
-    stdout: PathBuf,
-    stderr: PathBuf,
-}
-
-impl Fifos {
-    fn make(client: &Client, exec_id: &str) -> Result<Self, TaskError> {
-        let dir = client.address().parent().map(Path::to_path_buf).unwrap_or_default();
-        let path = |stream: &str| dir.join(format!("{}.{exec_id}.{stream}", client.id()));
-        let fifos = Self { stdout: path("out"), stderr: path("err") };
-        for path in [&fifos.stdout, &fifos.stderr] {
-            rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
-                .map_err(|errno| TaskError::Bundle { path: path.clone(), source: errno.into() })?;
-        }
-        Ok(fifos)
-    }
-}
-
-impl Drop for Fifos {
-    fn drop(&mut self) {
-        for path in [&self.stdout, &self.stderr] {
-            // Never made, if making it failed.
-            let _ = std::fs::remove_file(path);
         }
     }
 }

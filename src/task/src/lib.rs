@@ -7,22 +7,26 @@
 //! - [`Bundle`]: the directory that a shim and its daemon share.
 //! - [`Launcher`], [`Shim`], [`Client`]: start a shim, find it again, talk to it.
 //! - [`exec_sync`]: run a command in a container and collect what it says.
+//! - [`exec_session`], [`attach_session`]: talk to a command, or to a container.
 
 mod bundle;
 mod client;
 mod connection;
 mod error;
 mod exec;
+mod fifo;
 mod launch;
 pub mod names;
+mod session;
 mod socket;
 pub mod ttrpc;
 
 pub use bundle::{Bundle, ExitRecord, ShimRecord};
 pub use client::{Client, CreateRequest, Details, ExecRequest, State, Status};
 pub use error::TaskError;
-pub use exec::{ExecError, ExecOutput, exec_sync};
+pub use exec::{ExecError, ExecOutput, exec_sync, kill as end_command};
 pub use launch::{Launcher, Shim};
+pub use session::{ATTACH_BUFFER, Flows, Scope, Session, SessionEnd, attach_session, exec_session};
 
 /// The messages of `proto/task`.
 #[expect(missing_docs, reason = "generated; the proto files say what there is to say")]

@@ -146,7 +146,12 @@ impl Job {
             stdin,
             stderr: if self.config.tty { String::new() } else { log.clone() },
             stdout: log,
-            options: CreateOptions { exit_on_delete: true, ..CreateOptions::default() },
+            options: CreateOptions {
+                exit_on_delete: true,
+                attachable: true,
+                stdin_once: self.config.stdin_once,
+                ..CreateOptions::default()
+            },
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) async fn exec_sync(
         return Err(Error::Invalid { field: "cmd", value: String::new(), why });
     }
     let client = running_client(&container, "a command needs a running container")?;
-    let process = process_json(&container, &command).await?;
+    let process = process_json(&container, &command, false).await?;
     let exec_id = ExecId::from_random(random_id());
     let cap = context.options.exec_output_cap;
     match orlop_task::exec_sync(&client, exec_id.as_str(), &process, limit, cap).await {
@@ -61,7 +61,7 @@ pub(crate) async fn reopen_log(container: Arc<Container>) -> Result<()> {
     }
 }
 
-fn running_client(container: &Container, expected: &'static str) -> Result<Client> {
+pub(super) fn running_client(container: &Container, expected: &'static str) -> Result<Client> {
     if container.state() != ContainerState::Running {
         return Err(container.wrong_state(expected));
     }
@@ -72,12 +72,16 @@ fn running_client(container: &Container, expected: &'static str) -> Result<Clien
 }
 
 /// The container's own process with another command, as JSON.
-async fn process_json(container: &Container, command: &[String]) -> Result<Vec<u8>> {
+pub(super) async fn process_json(
+    container: &Container,
+    command: &[String],
+    terminal: bool,
+) -> Result<Vec<u8>> {
     let spec = match container.remembered_process() {
         Some(spec) => spec,
         None => container.remember_process(read_process(container).await?),
     };
-    let process = orlop_spec::process_for_exec(spec, command, false)?;
+    let process = orlop_spec::process_for_exec(spec, command, terminal)?;
     serde_json::to_vec(&process).map_err(|error| {
         below("writing the process", container.id.as_str(), ErrorKind::Internal, error)
     })
@@ -102,7 +106,7 @@ pub(super) fn process_only(mut spec: Spec) -> Spec {
     spec
 }
 
-fn exec_failed(container: &Container, error: &TaskError) -> Error {
+pub(super) fn exec_failed(container: &Container, error: &TaskError) -> Error {
     if error.is_gone() {
         return Error::ShimSilent { id: container.id.to_string(), why: error.to_string() };
     }

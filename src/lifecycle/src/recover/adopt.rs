@@ -86,9 +86,18 @@ async fn meet(context: &Context, container: &Container, client: Client, state: S
             (at, _) => container.observe(|facts| facts.started_at = Some(Timestamp(at))).await,
         }
     }
+    tokio::spawn(end_commands(client.clone()));
     container.set_link(Link::Up(client));
     if container.facts.get().started_at.is_some() {
         container.advance(Phase::Running);
+    }
+}
+
+/// Commands of the earlier daemon have lost whoever talked to them: they end.
+async fn end_commands(client: Client) {
+    let Ok(details) = client.details().await else { return };
+    for command in details.exec_ids {
+        orlop_task::end_command(&client, &command).await;
     }
 }
 

@@ -1,10 +1,12 @@
 //! A sandbox: what the containers of a pod share.
 
+mod dial;
 mod files;
 mod init;
 mod run;
 mod stop;
 
+pub(crate) use dial::dial;
 pub(crate) use files::noted_cgroups;
 pub(crate) use init::{end_init, watch_init};
 pub(crate) use run::run;

@@ -52,6 +52,7 @@ pub(crate) struct Channels {
 pub(crate) async fn run(started: Result<Process, String>, channels: Channels) {
     let Channels { stdin, stdout, stderr, mut error, resize, version } = channels;
     let process = started.unwrap_or_else(failed);
+    let _scope = process.scope;
     let (over, ended) = watch::channel(false);
     let inputs = async {
         tokio::join!(feed(stdin, process.stdin, ended.clone()), follow(resize, process.size));
@@ -83,7 +84,7 @@ pub(crate) async fn run(started: Result<Process, String>, channels: Channels) {
 
 fn failed(why: String) -> Process {
     let end = Box::pin(std::future::ready(Outcome::Failed(why)));
-    Process { stdin: None, stdout: None, stderr: None, size: None, end }
+    Process { stdin: None, stdout: None, stderr: None, size: None, end, scope: Box::new(()) }
 }
 
 async fn tell(error: &mut Writer, outcome: &Outcome, version: Version) {
@@ -206,6 +207,7 @@ mod tests {
             stderr: None,
             size: None,
             end: Box::pin(std::future::ready(Outcome::Exited(3))),
+            scope: Box::new(()),
         };
         let channels = Channels {
             stdin: None,

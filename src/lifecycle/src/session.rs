@@ -1,0 +1,39 @@
+//! The part of the door that streams pass through.
+
+use crate::runtime::Runtime;
+use crate::{Flows, Result, Session, container, sandbox};
+use orlop_model::{ContainerId, SandboxId};
+use tokio::net::TcpStream;
+
+impl Runtime {
+    /// The whole id of a container that runs and takes commands.
+    pub fn running_container(&self, id: &str) -> Result<ContainerId> {
+        let found = self.existing(id)?;
+        container::check_running(&found)?;
+        Ok(found.id.clone())
+    }
+
+    /// The whole id of a sandbox that is ready.
+    pub fn ready_sandbox(&self, id: &str) -> Result<SandboxId> {
+        let found = self.existing_sandbox(id)?;
+        found.check_ready(self.context())?;
+        Ok(found.id.clone())
+    }
+
+    /// CRI Exec: a command that somebody talks to. Dropping the session ends it.
+    pub async fn exec(&self, id: &str, command: Vec<String>, flows: Flows) -> Result<Session> {
+        container::exec_session(self.existing(id)?, command, flows).await
+    }
+
+    /// CRI Attach. Dropping the session ends the attachment, never the container.
+    pub async fn attach(&self, id: &str, flows: Flows) -> Result<Session> {
+        container::attach_session(self.existing(id)?, flows).await
+    }
+
+    /// A connection to a port on the localhost of a sandbox.
+    pub async fn dial(&self, id: &str, port: u16) -> Result<TcpStream> {
+        let found = self.existing_sandbox(id)?;
+        found.check_ready(self.context())?;
+        sandbox::dial(found, port).await
+    }
+}

@@ -1,0 +1,229 @@
+//! A process with its flows in our hands: a command that somebody talks to, or a container that
+//! somebody is attached to.
+
+use crate::client::ExecRequest;
+use crate::exec::kill;
+use crate::fifo::{Fifo, failed};
+use crate::{Client, TaskError};
+use orlop_model::ExitStatus;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// What an attachment may be behind, in bytes per stream, before it is cut off.
+pub const ATTACH_BUFFER: usize = 1 << 20;
+/// How long a command whose client has gone may take to end by itself after SIGHUP.
+const HANGUP: Duration = Duration::from_secs(10);
+
+/// Which flows are wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flows {
+    /// Standard input.
+    pub stdin: bool,
+    /// Standard output, or a terminal's.
+    pub stdout: bool,
+    /// Standard error; never with a terminal.
+    pub stderr: bool,
+    /// There is a terminal.
+    pub terminal: bool,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The process did.
+    Exited(ExitStatus),
+    /// An attachment fell behind by more than [`ATTACH_BUFFER`] and was cut off.
+    FellBehind,
+}
+
+/// The flows, and how it ends. Dropping it ends an attachment; a command that still runs then gets
+/// SIGHUP and, after ten seconds, SIGKILL, both with its process group.
+pub struct Session {
+    /// Writes to standard input; dropping it is the input's end.
+    pub stdin: Option<pipe::Sender>,
+    /// Reads standard output.
+    pub stdout: Option<pipe::Receiver>,
+    /// Reads standard error.
+    pub stderr: Option<pipe::Receiver>,
+    /// Width and height for the terminal: the newest counts, (0, 0) means not known yet.
+    pub size: watch::Sender<(u16, u16)>,
+    /// Ready with the end. Output may still be on its way then.
+    pub end: Pin<Box<dyn Future<Output = Result<SessionEnd, TaskError>> + Send>>,
+    /// To be dropped when everything has been read.
+    pub scope: Scope,
+}
+
+/// What a session leaves to be tidied up when it is over.
+#[derive(Debug)]
+pub struct Scope(Option<Command>);
+
+/// A command in the shim.
+#[derive(Debug)]
+struct Command {
+    client: Client,
+    exec_id: String,
+    ended: Arc<AtomicBool>,
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        let Some(command) = self.0.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(command.finish());
+        }
+    }
+}
+
+impl Command {
+    /// Each step may find that there is nothing left to do.
+    async fn finish(self) {
+        let (client, exec_id) = (&self.client, &self.exec_id);
+        if self.ended.load(Ordering::Acquire) {
+            let _ = client.delete(exec_id).await;
+            return;
+        }
+        let _ = client.kill(exec_id, 1, true).await;
+        let _ = timeout(HANGUP, client.wait(exec_id)).await;
+        kill(client, exec_id).await;
+    }
+}
+
+/// Starts the OCI `process` (JSON) in the container as `exec_id`.
+pub async fn exec_session(
+    client: &Client,
+    exec_id: &str,
+    process: Vec<u8>,
+    flows: Flows,
+) -> Result<Session, TaskError> {
+    let fifo = |wanted: bool, stream: &str| {
+        wanted.then(|| Fifo::make(client, exec_id, stream)).transpose()
+    };
+    let (input, output, error) =
+        (fifo(flows.stdin, "in")?, fifo(flows.stdout, "out")?, fifo(flows.stderr, "err")?);
+    // Both ends, so that it can be opened before the shim does and waits for nobody's reading; the
+    // shim sees the end of input when this last writer goes.
+    let stdin = input.as_ref().map(|fifo| open_writer(fifo.path(), true)).transpose()?;
+    let stdout = output.as_ref().map(|fifo| open_reader(fifo.path())).transpose()?;
+    let stderr = error.as_ref().map(|fifo| open_reader(fifo.path())).transpose()?;
+    let name = |fifo: &Option<Fifo>| fifo.as_ref().map_or_else(String::new, Fifo::name);
+    let request = ExecRequest {
+        exec_id: exec_id.to_owned(),
+        process,
+        terminal: flows.terminal,
+        stdin: name(&input),
+        stdout: name(&output),
+        stderr: name(&error),
+    };
+    let ended = Arc::new(AtomicBool::new(false));
+    let command =
+        Command { client: client.clone(), exec_id: exec_id.to_owned(), ended: Arc::clone(&ended) };
+    // From here on it may exist: whatever happens, it is taken away again.
+    let scope = Scope(Some(command));
+    if let Err(error) = tokio::try_join!(client.exec(request), client.start(exec_id)) {
+        ended.store(true, Ordering::Release);
+        return Err(error);
+    }
+    let (size, sizes) = watch::channel((0, 0));
+    let (client, exec_id) = (client.clone(), exec_id.to_owned());
+    let end = Box::pin(async move {
+        let exit = following(&client, &exec_id, sizes, client.wait(&exec_id)).await?;
+        ended.store(true, Ordering::Release);
+        Ok(SessionEnd::Exited(exit))
+    });
+    Ok(Session { stdin, stdout, stderr, size, end, scope })
+}
+
+/// Attaches to the container's own process: its output from now on, and its standard input if it has
+/// one (the FIFO `stdin`). `name` makes it differ from others.
+pub async fn attach_session(
+    client: &Client,
+    name: &str,
+    stdin: Option<&Path>,
+    flows: Flows,
+) -> Result<Session, TaskError> {
+    let fifo =
+        |wanted: bool, stream: &str| wanted.then(|| Fifo::make(client, name, stream)).transpose();
+    let (output, error) = (fifo(flows.stdout, "out")?, fifo(flows.stderr, "err")?);
+    let stdout = output.as_ref().map(|fifo| open_reader(fifo.path())).transpose()?;
+    let stderr = error.as_ref().map(|fifo| open_reader(fifo.path())).transpose()?;
+    for pipe in stdout.iter().chain(&stderr) {
+        // A smaller one only makes a watcher fall behind sooner.
+        let _ = rustix::pipe::fcntl_setpipe_size(pipe, ATTACH_BUFFER);
+    }
+    let stdin = stdin.filter(|_| flows.stdin).and_then(|path| open_writer(path, false).ok());
+    let name = |fifo: &Option<Fifo>| fifo.as_ref().map_or_else(String::new, Fifo::name);
+    let (out_name, err_name) = (name(&output), name(&error));
+    let attached = {
+        let client = client.clone();
+        async move { client.attach(out_name, err_name).await }
+    };
+    let mut attached: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(attached);
+    if flows.stdout || flows.stderr {
+        // The shim serves one connection in order: when the second call is answered, the first has
+        // been taken. It answers itself only when it is refused, or over already.
+        tokio::select! {
+            biased;
+            over = &mut attached => {
+                over?;
+                attached = Box::pin(std::future::ready(Ok(false)));
+            }
+            state = client.state("") => {
+                state?;
+            }
+        }
+    } else {
+        attached = Box::pin(std::future::pending());
+    }
+    let (size, sizes) = watch::channel((0, 0));
+    let client = client.clone();
+    let end = Box::pin(async move {
+        let over = async {
+            tokio::select! {
+                behind = attached => match behind? {
+                    true => Ok(SessionEnd::FellBehind),
+                    // Its outputs are closed; it may go on without them.
+                    false => client.wait("").await.map(SessionEnd::Exited),
+                },
+                exit = client.wait("") => exit.map(SessionEnd::Exited),
+            }
+        };
+        following(&client, "", sizes, over).await
+    });
+    Ok(Session { stdin, stdout, stderr, size, end, scope: Scope(None) })
+}
+
+/// Waits for `end` and hands every new size to the terminal meanwhile.
+async fn following<T>(
+    client: &Client,
+    exec_id: &str,
+    mut sizes: watch::Receiver<(u16, u16)>,
+    end: impl Future<Output = T>,
+) -> T {
+    let resize = async {
+        while sizes.changed().await.is_ok() {
+            let (width, height) = *sizes.borrow_and_update();
+            // A process without terminal, or one that has just ended: nothing to do.
+            let _ = client.resize_pty(exec_id, width.into(), height.into()).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        end = end => end,
+        () = resize => std::future::pending().await,
+    }
+}
+
+fn open_reader(path: &Path) -> Result<pipe::Receiver, TaskError> {
+    pipe::OpenOptions::new().open_receiver(path).map_err(failed(path))
+}
+
+fn open_writer(path: &Path, first: bool) -> Result<pipe::Sender, TaskError> {
+    pipe::OpenOptions::new().read_write(first).open_sender(path).map_err(failed(path))
+}

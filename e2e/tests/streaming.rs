@@ -251,7 +251,9 @@ async fn tokens_are_good_once_and_only_for_what_they_say() {
     let version = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v9\r\n";
     let answer = head(&strange, version).to_ascii_lowercase();
     assert!(answer.starts_with("http/1.1 403") && answer.contains("v4.channel.k8s.io"), "{answer}");
-    assert!(!head(&base, &format!("X: {}\r\n", "x".repeat(100_000))).starts_with("HTTP/1.1 1"));
+    let long = world.exec_url(&id, &["cat"]).await;
+    let answer = world.ask(&long, &format!("{SPDY}X: {}\r\n", "x".repeat(100_000))).rest();
+    assert!(!answer.starts_with(b"HTTP/1.1 1"), "{}", String::from_utf8_lossy(&answer));
     // As many as may wait, and no more: the call says so, and room comes back with use.
     let mut refused = false;
     for _ in 0..1100 {

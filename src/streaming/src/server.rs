@@ -112,7 +112,6 @@ impl Server {
         let head = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
-            .keep_alive(false)
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(socket), service)
             .with_upgrades();

@@ -145,6 +145,7 @@ pub(crate) fn refuse(refusal: Refusal) -> Answer {
     let mut answer = Response::new(Full::from(text + "\n"));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
+    headers.insert(CONNECTION, http::HeaderValue::from_static("close"));
     match refusal {
         Refusal::Busy => {
             headers.insert(RETRY_AFTER, http::HeaderValue::from_static("1"));

@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::PollSender;
 
@@ -76,7 +78,12 @@ impl Mux {
                         sink.send(codec.encode(channel, &bytes)).await?;
                     }
                     Outgoing::Ping => sink.send(Message::Ping(Bytes::new())).await?,
-                    Outgoing::Close => return sink.close().await,
+                    // With a code: clients take a close without one for a failure.
+                    Outgoing::Close => {
+                        let (code, reason) = (CloseCode::Normal, "".into());
+                        let goodbye = Message::Close(Some(CloseFrame { code, reason }));
+                        return sink.send(goodbye).await;
+                    }
                 }
             }
             Ok::<(), Error>(())

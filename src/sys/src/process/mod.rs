@@ -6,6 +6,7 @@
 mod child;
 mod exec;
 mod output;
+mod holder;
 mod own;
 mod pidfd;
 mod prepare;
@@ -16,6 +17,7 @@ mod stack;
 
 pub use exec::exec;
 pub use output::{Output, output};
+pub use holder::{NamespaceHolder, write_inside};
 pub use own::{
     block_termination, close_on_exec_from, inherited, new_session_keyring, reap_until_terminated,
 };

@@ -33,7 +33,7 @@ pub(super) fn open_sources(container: &Container, made: &mut Made) -> Result<Vec
     container.mounts.iter().map(open).collect()
 }
 
-fn missing(source: &Path, errno: i32) -> StageError {
+pub(super) fn missing(source: &Path, errno: i32) -> StageError {
     let source = source.display().to_string();
     if errno == rustix::io::Errno::NOENT.raw_os_error() {
         let refused = StageError::refuse(

@@ -7,6 +7,7 @@ mod incoming;
 mod lock;
 mod logging;
 mod notify;
+mod probe;
 mod serve;
 mod suggest;
 

@@ -42,6 +42,33 @@ fn host_source(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Gives the volumes for which that is asked the label of the container's files, all that is in them.
+pub(super) fn relabel(config: &ContainerConfig, label: &str) -> Result<()> {
+    config.mounts.iter().filter(|mount| mount.selinux_relabel).try_for_each(|mount| {
+        match &mount.source {
+            MountSource::Host(path) => relabel_tree(path, label),
+            MountSource::Image { .. } => Ok(()),
+        }
+    })
+}
+
+fn relabel_tree(path: &Path, label: &str) -> Result<()> {
+    use rustix::fs::{XattrFlags, lsetxattr};
+    match lsetxattr(path, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
+        // A file system without labels has one for all of its files.
+        Ok(()) | Err(rustix::io::Errno::NOTSUP) => {}
+        Err(error) => return Err(io("labelling", path)(error.into())),
+    }
+    let meta = std::fs::symlink_metadata(path).map_err(io("looking at", path))?;
+    if !meta.is_dir() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path).map_err(io("listing", path))? {
+        relabel_tree(&entry.map_err(io("listing", path))?.path(), label)?;
+    }
+    Ok(())
+}
+
 fn unusable(path: &Path, error: &std::io::Error) -> Error {
     Error::Invalid {
         field: "mounts.host_path",

@@ -157,7 +157,7 @@ fn it_lives_through_the_daemons_death() {
 #[test]
 fn the_hosts_network_with_users_of_its_own() {
     let mut world = World::new();
-    let image = world.busybox();
+    let image = Pod::new(&mut world, "beside").image;
     let context =
         json!({"namespace_options": {"network": 2, "pid": 1, "userns_options": options(ROOT)}});
     let linux = json!({"linux": {"security_context": context}});

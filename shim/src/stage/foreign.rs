@@ -38,8 +38,18 @@ pub(super) fn prepare(
         work.bind(mount)?;
         work.layers(mount)?;
     }
-    if work.foreign.userns.is_some() && container.populate_dev {
-        work.devices(container)?;
+    if work.foreign.userns.is_some() {
+        if container.populate_dev {
+            work.devices(container)?;
+        }
+        for view in &mut container.cgroups {
+            // On v2 the child mounts its own.
+            if !(view.name.is_empty() && container.cgroup_namespace) {
+                let tree = mount::clone_path(&view.host, false)
+                    .at(Step::Mount, || view.host.display().to_string())?;
+                view.number = Some(work.hand_over(tree));
+            }
+        }
     }
     Ok(work.foreign)
 }
@@ -48,15 +58,20 @@ fn user_namespace(namespaces: &NamespacePlan, maps: &IdMaps) -> Result<Option<Ow
     if !namespaces.all.contains(Namespaces::USER) {
         return Ok(None);
     }
-    if maps.root().is_none() {
-        let cause = "uidMappings and gidMappings must map the container's id 0";
-        return Err(StageError::refuse(Step::Namespace, "user", cause));
-    }
     let joined = namespaces.join.iter().find(|(_, bit)| *bit == Namespaces::USER);
     if let Some((path, _)) = joined {
         return ns::open(path).at(Step::Namespace, || path.display().to_string()).map(Some);
     }
+    root_of(maps)?;
     make(maps).map(Some)
+}
+
+/// Root of the container on the host.
+fn root_of(maps: &IdMaps) -> Result<(u32, u32)> {
+    maps.root().ok_or_else(|| {
+        let cause = "uidMappings and gidMappings must map the container's id 0";
+        StageError::refuse(Step::Namespace, "user", cause)
+    })
 }
 
 /// A new user namespace, which lives as long as its descriptor.
@@ -137,8 +152,7 @@ impl Work<'_> {
             LayerIds::Lowers { uids, gids } => self.maps.check(uids, gids)?,
             LayerIds::Container => {}
         }
-        let root = self.maps.root().unwrap_or((0, 0));
-        let mapping = Mapping { userns: userns.as_fd(), root };
+        let mapping = Mapping { userns: userns.as_fd(), root: root_of(self.maps)? };
         self.with_scratch(|scratch| {
             mount::idmapped_overlay(layers, &mapping, scratch)
                 .at(Step::Rootfs, || "id-mapped overlay")
@@ -272,7 +286,7 @@ impl Work<'_> {
 
     /// Device nodes: those below `/dev` in the file system that becomes it, others one by one.
     fn devices(&mut self, container: &mut Container) -> Result<()> {
-        let root = self.maps.root().unwrap_or((0, 0));
+        let root = root_of(self.maps)?;
         let own = dev::nodes().map(|device| Device { uid: root.0, gid: root.1, ..device });
         let mut devices: Vec<Device> = own.chain(container.devices.drain(..)).collect();
         let fresh = container.mounts.iter_mut().find(|mount| {

@@ -378,5 +378,6 @@ fn id_maps(spec: &Spec) -> IdMaps {
 }
 
 fn views(cgroup: &Cgroup) -> Vec<CgroupView> {
-    cgroup.views().into_iter().map(|(name, links, host)| CgroupView { name, links, host }).collect()
+    let view = |(name, links, host)| CgroupView { name, links, host, number: None };
+    cgroup.views().into_iter().map(view).collect()
 }

@@ -217,6 +217,8 @@ pub(super) struct CgroupView {
     pub(super) links: Vec<String>,
     /// The container's group on the host.
     pub(super) host: PathBuf,
+    /// Where the shim made a mount of it (user namespaces), its descriptor number.
+    pub(super) number: Option<i32>,
 }
 
 /// A device node.

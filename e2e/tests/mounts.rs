@@ -152,7 +152,7 @@ fn volume_image(world: &mut World) -> String {
     let (first, second) = (world.path("tmp/first"), world.path("tmp/second"));
     std::fs::create_dir_all(first.join("data/deep")).expect("directory");
     std::fs::create_dir_all(second.join("data")).expect("directory");
-    std::fs::copy("/bin/busybox", first.join("data/program")).expect("busybox");
+    std::fs::copy("/bin/busybox", first.join("data/busybox")).expect("busybox");
     std::fs::write(first.join("data/deep/file"), "content\n").expect("file");
     std::fs::write(first.join("data/hidden"), "").expect("file");
     std::fs::write(second.join("data/.wh.hidden"), "").expect("file");
@@ -187,9 +187,9 @@ fn an_image_is_a_volume() {
         sh(
             &world,
             &id,
-            "ls /whole/data; cat /part/file /one-file; /whole/data/program true && echo executed"
+            "ls /whole/data; cat /part/file /one-file; /whole/data/busybox true && echo executed"
         ),
-        "deep\nprogram\ncontent\ncontent\nexecuted"
+        "busybox\ndeep\ncontent\ncontent\nexecuted"
     );
     let script = "for f in /whole/x /part/x /one-file; do touch $f 2>/dev/null && echo written || echo refused; done";
     assert_eq!(sh(&world, &id, script), "refused\nrefused\nrefused");

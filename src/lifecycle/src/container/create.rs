@@ -323,7 +323,7 @@ impl Preparation {
         }
         let path = dir.join(name);
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(io("making directory", parent))?;
+            mounts::make_dirs(parent).map_err(io("making directory", parent))?;
         }
         Ok(Some(path))
     }

@@ -5,8 +5,8 @@
 
 mod child;
 mod exec;
-mod output;
 mod holder;
+mod output;
 mod own;
 mod pidfd;
 mod prepare;
@@ -16,8 +16,8 @@ mod spawn;
 mod stack;
 
 pub use exec::exec;
-pub use output::{Output, output};
 pub use holder::{NamespaceHolder, write_inside};
+pub use output::{Output, output};
 pub use own::{
     block_termination, close_on_exec_from, inherited, new_session_keyring, reap_until_terminated,
 };

@@ -19,5 +19,7 @@ mod basics;
 mod refusals;
 #[path = "stage/speed.rs"]
 mod speed;
+#[path = "stage/userns.rs"]
+mod userns;
 #[path = "stage/world.rs"]
 mod world;

@@ -3,10 +3,8 @@
 use super::error::{At, Result, StageError, Step};
 use super::plan::{Container, Device};
 use super::tree::{Root, Want};
-use orlop_sys::mount;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, statat,
-    symlinkat,
+    AtFlags, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat, statat, symlinkat,
 };
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
@@ -32,13 +30,22 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "ptmx"),
 ];
 
-/// Fills `/dev`, which is no link.
+/// The nodes that every container has, owned by root.
+pub(super) fn nodes() -> impl Iterator<Item = Device> {
+    NODES.into_iter().map(|(name, major, minor)| {
+        let path = Path::new("/dev").join(name);
+        Device { path, kind: 'c', major, minor, mode: 0o666, uid: 0, gid: 0 }
+    })
+}
+
+/// Fills `/dev`, which is no link. In a user namespace no nodes can be made: the shim has made them.
 pub(super) fn populate(container: &Container, root: &Root) -> Result<()> {
     let dev = root.plain_directory(Path::new("/dev"), Step::Device)?;
-    for (name, major, minor) in NODES {
-        let path = Path::new("/dev").join(name);
-        let device = Device { path, kind: 'c', major, minor, mode: 0o666, uid: 0, gid: 0 };
-        node(container, &device, &dev, Path::new(name))?;
+    if !container.user_namespace {
+        for device in nodes() {
+            let name = device.path.file_name().unwrap_or_default();
+            node(&device, &dev, Path::new(name))?;
+        }
     }
     for (target, name) in LINKS {
         match symlinkat(target, &dev, name) {
@@ -62,16 +69,13 @@ pub(super) fn populate(container: &Container, root: &Root) -> Result<()> {
         } else {
             Some(root.target(parent, Want::Directory, Step::Device)?)
         };
-        node(container, device, dir.as_ref().unwrap_or(&dev), Path::new(name))?;
+        node(device, dir.as_ref().unwrap_or(&dev), Path::new(name))?;
     }
     Ok(())
 }
 
-fn node(container: &Container, device: &Device, dir: &OwnedFd, name: &Path) -> Result<()> {
+fn node(device: &Device, dir: &OwnedFd, name: &Path) -> Result<()> {
     let object = || device.path.display().to_string();
-    if container.user_namespace && device.kind != 'p' {
-        return bind(device, dir, name);
-    }
     let kind = match device.kind {
         'b' => FileType::BlockDevice,
         'p' => FileType::Fifo,
@@ -109,32 +113,4 @@ fn existing(
     // It is no link, and only we are in this namespace.
     chmodat(dir, name, Mode::from_raw_mode(device.mode & 0o7777), AtFlags::empty())
         .at(Step::Device, object)
-}
-
-/// In a user namespace nodes cannot be made: the host's is bound, if it is the right one.
-fn bind(device: &Device, dir: &OwnedFd, name: &Path) -> Result<()> {
-    let object = || device.path.display().to_string();
-    let host = rustix::fs::openat(
-        CWD,
-        &device.path,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .at(Step::Device, object)?;
-    let stat = rustix::fs::fstat(&host).at(Step::Device, object)?;
-    if stat.st_rdev != makedev(device.major, device.minor) {
-        return Err(StageError::refuse(
-            Step::Device,
-            object(),
-            "the host's device has another number",
-        ));
-    }
-    match mknodat(dir, name, FileType::RegularFile, Mode::from_raw_mode(0o666), 0) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(StageError::kernel(Step::Device, object(), errno.raw_os_error())),
-    }
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = rustix::fs::openat(dir, name, flags, Mode::empty()).at(Step::Device, object)?;
-    let tree = mount::clone_tree(&host, false).at(Step::Device, object)?;
-    mount::attach(tree, target).at(Step::Device, object)
 }

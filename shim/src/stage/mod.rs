@@ -12,6 +12,7 @@ mod control;
 mod cwd;
 mod dev;
 mod error;
+mod foreign;
 mod identity;
 mod init;
 mod launch;

@@ -33,7 +33,7 @@ pub(super) fn open_sources(container: &Container, made: &mut Made) -> Result<Vec
     container.mounts.iter().map(open).collect()
 }
 
-fn missing(source: &Path, errno: i32) -> StageError {
+pub(super) fn missing(source: &Path, errno: i32) -> StageError {
     let source = source.display().to_string();
     if errno == rustix::io::Errno::NOENT.raw_os_error() {
         let refused = StageError::refuse(
@@ -51,9 +51,14 @@ pub(super) fn mount_all(
     container: &Container,
     root: &Root,
     sources: Vec<Option<OwnedFd>>,
+    mut cgroups: Vec<Option<OwnedFd>>,
 ) -> Result<()> {
     for (mount, source) in container.mounts.iter().zip(sources) {
-        mount_one(container, mount, source, root)?;
+        if mount.kind == MountKind::Cgroup {
+            super::cgroups::mount(container, mount, root, &mut cgroups)?;
+        } else {
+            mount_one(mount, source, root)?;
+        }
         if container.populate_dev && mount.target == Path::new("/dev") {
             super::dev::populate(container, root)?;
         }
@@ -66,12 +71,7 @@ pub(super) fn mount_all(
     Ok(())
 }
 
-fn mount_one(
-    container: &Container,
-    mount: &Mount,
-    source: Option<OwnedFd>,
-    root: &Root,
-) -> Result<()> {
+fn mount_one(mount: &Mount, source: Option<OwnedFd>, root: &Root) -> Result<()> {
     let name = || mount.target.display().to_string();
     match (&mount.kind, source) {
         (MountKind::New { kind, source, options }, _) => {
@@ -81,7 +81,6 @@ fn mount_one(
             mount::attach(&made, target).at(Step::Mount, name)?;
             finish(mount, &made, true)
         }
-        (MountKind::Cgroup, _) => super::cgroups::mount(container, mount, root),
         (MountKind::Bind { .. } | MountKind::Made { .. }, Some(tree)) => {
             let stat = rustix::fs::fstat(&tree).at(Step::Mount, name)?;
             let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -98,7 +97,7 @@ fn mount_one(
             finish(mount, &tree, false)?;
             mount::attach(&tree, target).at(Step::Mount, name)
         }
-        (MountKind::Bind { .. } | MountKind::Made { .. }, None) => {
+        (MountKind::Bind { .. } | MountKind::Made { .. } | MountKind::Cgroup, _) => {
             Err(StageError::refuse(Step::Mount, name(), "its source was not opened"))
         }
     }

@@ -2,12 +2,12 @@
 
 use super::control::{self, Message};
 use super::error::{At, Result, StageError, Step};
-use super::plan::{CgroupView, Plan};
+use super::plan::{CgroupView, IdMaps, Plan};
 use super::run::{CONTROL, PLAN};
-use super::{translate, translate_mounts, wire};
+use super::{foreign, made, translate, translate_mounts, wire};
 use oci_spec::runtime::{Process, Spec};
 use orlop_sys::cgroup::Cgroup;
-use orlop_sys::process::{Child, Command, IdMap, Namespaces, Program};
+use orlop_sys::process::{Child, Command, Namespaces, Program};
 use orlop_sys::{ns, seccomp};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -193,7 +193,7 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
     refuse_hooks(request.spec)?;
     let process = request.spec.process().as_ref();
     let views = request.cgroup.map(views).unwrap_or_default();
-    let container = translate_mounts::container(
+    let mut container = translate_mounts::container(
         request.spec,
         request.bundle,
         request.rootfs,
@@ -201,6 +201,8 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
         &namespaces,
         views,
     )?;
+    let foreign =
+        foreign::prepare(&mut container, &namespaces, &id_maps(request.spec), request.bundle)?;
     let mut plan = Plan {
         container: Some(container),
         init_only: request.init_only,
@@ -208,14 +210,13 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
         process: process.map(translate::process).transpose()?.unwrap_or_default(),
     };
     let filter = filter(request.spec, &mut plan)?;
-    let joins = namespaces
-        .join
-        .iter()
-        .map(|(path, bits)| {
-            Ok((ns::open(path).at(Step::Namespace, || path.display().to_string())?, *bits))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let maps = id_maps(request.spec, namespaces.create);
+    // The owner of the others comes first.
+    let mut joins: Vec<_> =
+        foreign.userns.into_iter().map(|userns| (userns, Namespaces::USER)).collect();
+    for (path, bits) in namespaces.join.iter().filter(|(_, bits)| *bits != Namespaces::USER) {
+        let namespace = ns::open(path).at(Step::Namespace, || path.display().to_string())?;
+        joins.push((namespace, *bits));
+    }
     let common = Common {
         plan: &plan,
         filter: &filter,
@@ -223,16 +224,12 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
         cgroup: request.cgroup,
         self_exe: request.self_exe,
         oom_score_adj: process.and_then(Process::oom_score_adj),
+        mounts: &foreign.mounts,
     };
-    spawn(
-        &common,
-        |command| {
-            // A cgroup namespace is made by the child, once it is where its root shall be.
-            command.namespaces(namespaces.create.without(Namespaces::CGROUP));
-        },
-        &joins,
-        maps,
-    )
+    // A user namespace is there already; a cgroup namespace is made by the child, once it is where its
+    // root shall be.
+    let create = namespaces.create.without(Namespaces::CGROUP).without(Namespaces::USER);
+    spawn(&common, create, &joins)
 }
 
 /// A hook that is left out without a word would leave the container without what it was to bring.
@@ -265,9 +262,10 @@ pub(crate) fn spawn_exec(request: &ExecRequest<'_>) -> Result<Staged> {
         cgroup: request.cgroup,
         self_exe: request.self_exe,
         oom_score_adj: request.process.oom_score_adj(),
+        mounts: &[],
     };
     let target = request.init_pidfd.try_clone_to_owned().at(Step::Spawn, || "pidfd")?;
-    spawn(&common, |_| {}, &[(target, namespaces.all)], None).map_err(|error| {
+    spawn(&common, Namespaces::default(), &[(target, namespaces.all)]).map_err(|error| {
         let gone = Errno::SRCH.raw_os_error();
         if error.step == Step::Namespace && error.errno == gone {
             let cause = "the container's first process has ended";
@@ -288,15 +286,14 @@ struct Common<'a> {
     cgroup: Option<&'a Cgroup>,
     self_exe: BorrowedFd<'a>,
     oom_score_adj: Option<i32>,
+    /// Handed over by number.
+    mounts: &'a [OwnedFd],
 }
-
-type Maps = (Vec<IdMap>, Vec<IdMap>);
 
 fn spawn(
     common: &Common<'_>,
-    prepare: impl FnOnce(&mut Command<'_>),
+    create: Namespaces,
     joins: &[(OwnedFd, Namespaces)],
-    maps: Option<Maps>,
 ) -> Result<Staged> {
     let request = wire::write(common.plan, common.filter)?;
     let (control, theirs) = control::pair()?;
@@ -307,8 +304,11 @@ fn spawn(
         None => Vec::new(),
     };
     let mut command = Command::new(Program::Fd(common.self_exe));
-    command.args(["orlop-shim", "stage"]).new_session();
+    command.args(["orlop-shim", "stage", &common.mounts.len().to_string()]).new_session();
     command.fd(CONTROL, theirs.as_fd()).fd(PLAN, request.as_fd());
+    for (number, mount) in (made::FIRST..).zip(common.mounts) {
+        command.fd(number, mount.as_fd());
+    }
     if let Stdio::Fds(fds) = common.stdio {
         for (target, fd) in (0..).zip(fds) {
             if let Some(fd) = fd {
@@ -325,10 +325,7 @@ fn spawn(
     if let Some(directory) = common.cgroup.and_then(Cgroup::unified) {
         command.cgroup(directory);
     }
-    prepare(&mut command);
-    if let Some((uids, gids)) = &maps {
-        command.id_maps(uids, gids);
-    }
+    command.namespaces(create);
     let child = command.spawn().map_err(|error| {
         use orlop_sys::process::SpawnStep;
         let step = match error.step {
@@ -372,25 +369,15 @@ fn filter(spec: &Spec, plan: &mut Plan) -> Result<Vec<u8>> {
     Ok(program.code)
 }
 
-fn id_maps(spec: &Spec, create: Namespaces) -> Option<Maps> {
-    let linux = spec.linux().as_ref()?;
-    if !create.contains(Namespaces::USER) {
-        return None;
+fn id_maps(spec: &Spec) -> IdMaps {
+    let linux = spec.linux().as_ref();
+    IdMaps {
+        uids: translate::id_maps(linux.and_then(|linux| linux.uid_mappings().as_deref())),
+        gids: translate::id_maps(linux.and_then(|linux| linux.gid_mappings().as_deref())),
     }
-    let lines = |mappings: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| -> Vec<IdMap> {
-        mappings
-            .iter()
-            .flatten()
-            .map(|map| IdMap {
-                inside: map.container_id(),
-                outside: map.host_id(),
-                count: map.size(),
-            })
-            .collect()
-    };
-    Some((lines(linux.uid_mappings()), lines(linux.gid_mappings())))
 }
 
 fn views(cgroup: &Cgroup) -> Vec<CgroupView> {
-    cgroup.views().into_iter().map(|(name, links, host)| CgroupView { name, links, host }).collect()
+    let view = |(name, links, host)| CgroupView { name, links, host, number: None };
+    cgroup.views().into_iter().map(view).collect()
 }

@@ -1,5 +1,7 @@
 //! The facts that the child needs, and nothing else: what the spec says, checked and translated.
 
+use super::error::{Result, StageError, Step};
+use orlop_sys::process::IdMap;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -31,7 +33,7 @@ pub(super) struct Container {
     pub(super) sysctls: Vec<(String, String)>,
     pub(super) masked: Vec<PathBuf>,
     pub(super) readonly: Vec<PathBuf>,
-    /// A user namespace of its own: device nodes are bound from the host.
+    /// A user namespace of its own: device nodes are among what the shim made.
     pub(super) user_namespace: bool,
     /// A cgroup namespace of its own, made once it is in its cgroup.
     pub(super) cgroup_namespace: bool,
@@ -53,11 +55,82 @@ pub(super) enum Rootfs {
         upper: Option<(PathBuf, PathBuf)>,
         options: Vec<String>,
         attributes: Attributes,
+        #[serde(skip)]
+        ids: LayerIds,
     },
     /// Any other file system.
     Other { kind: String, source: String, options: Vec<String>, attributes: Attributes },
     /// A mount that the shim made (user namespaces), by descriptor number.
     Made { number: i32 },
+}
+
+/// Whose ids the layers of an overlay have in a container with a user namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum LayerIds {
+    /// The host's: they were chosen when the layers were made.
+    #[default]
+    Host,
+    /// The layers below have the container's, with these maps in mount options' words; the writable one
+    /// has the host's.
+    Lowers { uids: String, gids: String },
+    /// All have the container's.
+    Container,
+}
+
+impl LayerIds {
+    pub(super) fn with_uids(self, map: &str) -> Self {
+        let gids = if let Self::Lowers { gids, .. } = self { gids } else { String::new() };
+        Self::Lowers { uids: map.to_owned(), gids }
+    }
+
+    pub(super) fn with_gids(self, map: &str) -> Self {
+        let uids = if let Self::Lowers { uids, .. } = self { uids } else { String::new() };
+        Self::Lowers { uids, gids: map.to_owned() }
+    }
+}
+
+/// Maps of users and groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct IdMaps {
+    pub(super) uids: Vec<IdMap>,
+    pub(super) gids: Vec<IdMap>,
+}
+
+impl IdMaps {
+    pub(super) fn is_empty(&self) -> bool {
+        self.uids.is_empty() && self.gids.is_empty()
+    }
+
+    /// What user and group 0 are outside.
+    pub(super) fn root(&self) -> Option<(u32, u32)> {
+        let root = |maps: &[IdMap]| {
+            maps.iter().find(|map| map.inside == 0 && map.count > 0).map(|map| map.outside)
+        };
+        root(&self.uids).zip(root(&self.gids))
+    }
+
+    /// Refuses layers whose mount options name other maps.
+    pub(super) fn check(&self, uids: &str, gids: &str) -> Result<()> {
+        let text = |maps: &[IdMap]| {
+            let lines =
+                maps.iter().map(|map| format!("{}:{}:{}", map.inside, map.outside, map.count));
+            lines.collect::<Vec<_>>().join(",")
+        };
+        if (uids, gids) == (&text(&self.uids), &text(&self.gids)) {
+            return Ok(());
+        }
+        let cause = "its uidmap and gidmap are not those of the container: give the same";
+        Err(StageError::refuse(Step::Rootfs, format!("uidmap={uids},gidmap={gids}"), cause))
+    }
+}
+
+/// That the owners of a mount are mapped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Idmap {
+    /// Empty: those of the container.
+    pub(super) maps: IdMaps,
+    /// Of what is mounted below, too.
+    pub(super) recursive: bool,
 }
 
 /// Bits to set and to clear.
@@ -109,6 +182,8 @@ pub(super) struct Mount {
     /// For it and all below.
     pub(super) recursive: Attributes,
     pub(super) propagation: Option<(Propagation, bool)>,
+    #[serde(skip)]
+    pub(super) idmap: Option<Idmap>,
 }
 
 /// What is mounted.
@@ -142,6 +217,8 @@ pub(super) struct CgroupView {
     pub(super) links: Vec<String>,
     /// The container's group on the host.
     pub(super) host: PathBuf,
+    /// Where the shim made a mount of it (user namespaces), its descriptor number.
+    pub(super) number: Option<i32>,
 }
 
 /// A device node.

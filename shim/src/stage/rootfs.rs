@@ -39,7 +39,7 @@ fn detached(rootfs: &Rootfs, made: &mut super::made::Made) -> Result<OwnedFd> {
                 .mount(Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV)
                 .at(Step::Rootfs, || "tmpfs")
         }
-        Rootfs::Overlay { lowers, upper, options, attributes } => {
+        Rootfs::Overlay { lowers, upper, options, attributes, .. } => {
             let upper = upper.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
             let options: Vec<&str> = options.iter().map(String::as_str).collect();
             mount::overlay(lowers, upper, &options, attributes.set).at(Step::Rootfs, || "overlay")

@@ -6,7 +6,7 @@ use super::launch::Launch;
 use super::made::Made;
 use super::plan::{Container, Plan, Process};
 use super::tree::Root;
-use super::{cwd, identity, init, mask, mounts, null, procfs, rootfs, terminal, wire};
+use super::{cgroups, cwd, identity, init, mask, mounts, null, procfs, rootfs, terminal, wire};
 use orlop_sys::process::inherited;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
@@ -90,11 +90,12 @@ fn set_up(plan: &Plan, container: &Container, mut made: Made) -> Result<Option<t
         orlop_sys::ns::unshare_cgroup().at(Step::Namespace, || "cgroup")?;
     }
     let sources = mounts::open_sources(container, &mut made)?;
+    let cgroups = cgroups::open(container, &mut made)?;
     let null = mounts::host_null()?;
     rootfs::make_private()?;
     let root: Root = rootfs::mount_root(&container.rootfs, &mut made)?;
     drop(made);
-    mounts::mount_all(container, &root, sources)?;
+    mounts::mount_all(container, &root, sources, cgroups)?;
     let terminal = match plan.terminal {
         Some(size) => Some(console(&root, size, plan.process.uid)?),
         None => None,

@@ -6,7 +6,7 @@ use oci_spec::runtime::{
     self as oci, Capability, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, PosixRlimitType,
     Spec,
 };
-use orlop_sys::process::Namespaces;
+use orlop_sys::process::{IdMap, Namespaces};
 use std::path::{Path, PathBuf};
 
 /// What the spec says about namespaces.
@@ -171,6 +171,14 @@ fn capability_number(capability: Capability) -> u32 {
         C::Bpf => 39,
         C::CheckpointRestore => 40,
     }
+}
+
+/// Maps of the spec.
+pub(super) fn id_maps(mappings: Option<&[oci::LinuxIdMapping]>) -> Vec<IdMap> {
+    let mappings = mappings.unwrap_or_default().iter();
+    mappings
+        .map(|map| IdMap { inside: map.container_id(), outside: map.host_id(), count: map.size() })
+        .collect()
 }
 
 /// A device of the spec.

@@ -2,7 +2,10 @@
 
 use super::error::{Result, StageError, Step};
 use super::parent::RootfsMount;
-use super::plan::{Attributes, CgroupView, Container, Mount, MountKind, Propagation, Rootfs};
+use super::plan::{
+    Attributes, CgroupView, Container, IdMaps, Idmap, LayerIds, Mount, MountKind, Propagation,
+    Rootfs,
+};
 use super::translate::{self, in_bundle};
 use oci_spec::runtime::{self as oci, Spec};
 use orlop_sys::mount;
@@ -19,8 +22,12 @@ pub(super) fn container(
     cgroups: Vec<CgroupView>,
 ) -> Result<Container> {
     let mounts = spec.mounts().iter().flatten();
-    let mounts = mounts.map(|mount| translate_mount(mount, bundle)).collect::<Result<Vec<_>>>()?;
+    let mut mounts =
+        mounts.map(|mount| translate_mount(mount, bundle)).collect::<Result<Vec<_>>>()?;
     let linux = spec.linux().as_ref();
+    if let Some(label) = linux.and_then(|linux| linux.mount_label().as_deref()) {
+        mounts.iter_mut().for_each(|mount| label_new(mount, label));
+    }
     let host_dev = |mount: &Mount| {
         mount.target == Path::new("/dev") && !matches!(mount.kind, MountKind::New { .. })
     };
@@ -77,6 +84,7 @@ fn rootfs(spec: &Spec, bundle: &Path, mounts: &[RootfsMount], init_only: bool) -
 fn rootfs_mount(given: &RootfsMount) -> Result<Rootfs> {
     let mut attributes = mount::Attributes::default();
     let (mut lowers, mut upper, mut work, mut options) = (Vec::new(), None, None, Vec::new());
+    let mut ids = LayerIds::Host;
     let mut bind = matches!(given.kind.as_str(), "bind" | "rbind");
     for option in &given.options {
         if let Some(parsed) = mount::Attributes::parse(option) {
@@ -89,6 +97,12 @@ fn rootfs_mount(given: &RootfsMount) -> Result<Rootfs> {
             upper = Some(PathBuf::from(path));
         } else if let Some(path) = option.strip_prefix("workdir=") {
             work = Some(PathBuf::from(path));
+        } else if option == "idmap" {
+            ids = LayerIds::Container;
+        } else if let Some(map) = option.strip_prefix("uidmap=") {
+            ids = ids.with_uids(map);
+        } else if let Some(map) = option.strip_prefix("gidmap=") {
+            ids = ids.with_gids(map);
         } else {
             options.push(option.clone());
         }
@@ -104,11 +118,11 @@ fn rootfs_mount(given: &RootfsMount) -> Result<Rootfs> {
     if lowers.is_empty() {
         return Err(StageError::refuse(Step::Rootfs, "overlay", "it has no lowerdir="));
     }
-    Ok(Rootfs::Overlay { lowers, upper: upper.zip(work), options, attributes })
+    Ok(Rootfs::Overlay { lowers, upper: upper.zip(work), options, attributes, ids })
 }
 
 /// Splits at colons that have no backslash before them, and takes the backslashes away.
-fn split_escaped(list: &str) -> Vec<PathBuf> {
+pub(super) fn split_escaped(list: &str) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     let mut path = String::new();
     let mut characters = list.chars();
@@ -127,7 +141,7 @@ fn translate_mount(given: &oci::Mount, bundle: &Path) -> Result<Mount> {
     let target = target(given.destination())?;
     let mut options = Vec::new();
     let (mut own, mut recursive) = (mount::Attributes::default(), mount::Attributes::default());
-    let mut propagation = None;
+    let (mut propagation, mut idmap) = (None, None);
     let mut bind = match given.typ().as_deref() {
         Some("bind") => Some(false),
         Some("rbind") => Some(true),
@@ -145,14 +159,8 @@ fn translate_mount(given: &oci::Mount, bundle: &Path) -> Result<Mount> {
             match word {
                 "bind" => bind = Some(bind.unwrap_or(false)),
                 "rbind" => bind = Some(true),
-                "idmap" | "ridmap" => {
-                    let cause = "id-mapped mounts are not supported yet: remove idmap";
-                    return Err(StageError::refuse(
-                        Step::Mount,
-                        target.display().to_string(),
-                        cause,
-                    ));
-                }
+                "idmap" => idmap = Some(idmap.unwrap_or(false)),
+                "ridmap" => idmap = Some(true),
                 // What we do for every mount, or what has no meaning for a new one.
                 "defaults" | "async" | "silent" | "loud" | "remount" | "tmpcopyup"
                 | "newinstance" => {}
@@ -173,7 +181,40 @@ fn translate_mount(given: &oci::Mount, bundle: &Path) -> Result<Mount> {
             return Err(StageError::refuse(Step::Mount, target.display().to_string(), cause));
         }
     };
-    Ok(Mount { target, kind, attributes: own.into(), recursive: recursive.into(), propagation })
+    let idmap = mapped(given, idmap);
+    let mappable = match &kind {
+        MountKind::Bind { .. } => true,
+        MountKind::New { kind, .. } => kind == "overlay",
+        MountKind::Made { .. } | MountKind::Cgroup => false,
+    };
+    if idmap.is_some() && !mappable {
+        let cause = "only the ids of binds and layers can be mapped: remove idmap and its mappings";
+        return Err(StageError::refuse(Step::Mount, target.display().to_string(), cause));
+    }
+    let (attributes, recursive) = (own.into(), recursive.into());
+    Ok(Mount { target, kind, attributes, recursive, propagation, idmap })
+}
+
+/// Mappings alone ask for it as the option does.
+fn mapped(given: &oci::Mount, option: Option<bool>) -> Option<Idmap> {
+    let maps = IdMaps {
+        uids: translate::id_maps(given.uid_mappings().as_deref()),
+        gids: translate::id_maps(given.gid_mappings().as_deref()),
+    };
+    (option.is_some() || !maps.is_empty())
+        .then(|| Idmap { maps, recursive: option.unwrap_or(false) })
+}
+
+/// New files of the container have its label; in a tmpfs or among terminals all are new.
+fn label_new(mount: &mut Mount, label: &str) {
+    if label.is_empty() {
+        return;
+    }
+    if let MountKind::New { kind, options, .. } = &mut mount.kind
+        && matches!(kind.as_str(), "tmpfs" | "devpts")
+    {
+        options.push(format!("context={label}"));
+    }
 }
 
 /// The destination without `.` and `..`, as a path below the root.
@@ -233,6 +274,22 @@ mod tests {
         assert_eq!(target(Path::new("/a/../../b/./c")).unwrap(), PathBuf::from("/b/c"));
         assert_eq!(target(Path::new("data")).unwrap(), PathBuf::from("/data"));
         assert!(target(Path::new("/a/..")).is_err());
+    }
+
+    #[test]
+    fn a_label_is_an_option_of_what_is_new() {
+        let new = |kind: &str| -> Mount {
+            let text = format!(r#"{{"destination":"/x","type":"{kind}","source":"none"}}"#);
+            translate_mount(&serde_json::from_str(&text).unwrap(), Path::new("/b")).unwrap()
+        };
+        for (kind, label, labelled) in
+            [("tmpfs", "a:b:c:s0:c1,c2", true), ("proc", "a:b:c:s0", false), ("tmpfs", "", false)]
+        {
+            let mut mount = new(kind);
+            label_new(&mut mount, label);
+            let MountKind::New { options, .. } = mount.kind else { panic!("new") };
+            assert_eq!(options.contains(&format!("context={label}")), labelled, "{kind} {label}");
+        }
     }
 
     #[test]

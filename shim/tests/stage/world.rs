@@ -25,6 +25,8 @@ pub struct World {
     pub dir: TempDir,
     pub spec: Value,
     pub cgroup: Cgroup,
+    /// Further options of the overlay.
+    pub layers: Vec<String>,
 }
 
 /// What a process left behind.
@@ -59,7 +61,7 @@ impl World {
             serde_json::from_value(spec["linux"]["resources"].clone()).unwrap_or_default();
         let cgroup =
             Cgroup::create(&Hierarchies::detect().unwrap(), &path, Some(&resources)).unwrap();
-        Self { dir, spec, cgroup }
+        Self { dir, spec, cgroup, layers: Vec::new() }
     }
 
     pub fn lower(&self) -> PathBuf {
@@ -76,12 +78,13 @@ impl World {
 
     pub fn overlay(&self) -> RootfsMount {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
-        let options = vec![
+        let mut options = vec![
             format!("lowerdir={}", at("lower")),
             format!("upperdir={}", at("upper")),
             format!("workdir={}", at("work")),
             "volatile".to_owned(),
         ];
+        options.extend(self.layers.iter().cloned());
         RootfsMount { kind: "overlay".into(), source: "overlay".into(), options }
     }
 

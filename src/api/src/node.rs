@@ -49,13 +49,14 @@ pub(crate) async fn status(
             &state.network_message,
         ),
     ];
+    let able = api.node().abilities;
     Ok(v1::StatusResponse {
         status: Some(v1::RuntimeStatus { conditions }),
         info: if request.verbose { verbose(api) } else { BTreeMap::new() },
         runtime_handlers: handlers(api),
         features: Some(v1::RuntimeFeatures {
-            supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            supplemental_groups_policy: able.supplemental_groups,
+            user_namespaces_host_network: able.user_namespaces_host_network,
         }),
     })
 }

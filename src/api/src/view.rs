@@ -158,7 +158,7 @@ pub(crate) fn container_status(view: &ContainerView) -> v1::ContainerStatus {
         message: view.message.clone(),
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
-        mounts: config.mounts.iter().map(mount).collect(),
+        mounts: config.mounts.iter().map(|given| mount(given, view)).collect(),
         log_path: log_path.unwrap_or_default(),
         resources: Some(v1::ContainerResources {
             linux: Some(resources(&config.resources)),
@@ -185,11 +185,14 @@ fn user(view: &ContainerView) -> v1::ContainerUser {
     }
 }
 
-fn mount(mount: &Mount) -> v1::Mount {
+fn mount(mount: &Mount, view: &ContainerView) -> v1::Mount {
     let (host_path, image, image_sub_path) = match &mount.source {
         MountSource::Host(path) => (path.display().to_string(), None, String::new()),
         MountSource::Image { image, sub_path } => {
-            (String::new(), Some(image_spec(image)), sub_path.clone())
+            let image_ref = view.volume_images.get(&mount.container_path).cloned();
+            let image_ref = image_ref.unwrap_or_default();
+            let image = v1::ImageSpec { image_ref, ..image_spec(image) };
+            (String::new(), Some(image), sub_path.clone())
         }
     };
     let propagation = match mount.propagation {

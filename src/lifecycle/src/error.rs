@@ -103,6 +103,14 @@ pub enum Error {
         /// As asked for.
         image: String,
     },
+    /// An image that is to be a volume cannot be one. The kubelet knows it by its first word.
+    #[error("ImageVolumeMountFailed: image {image:?}: {why}")]
+    ImageVolume {
+        /// As asked for.
+        image: String,
+        /// Why, and what to do.
+        why: String,
+    },
     /// A runtime handler that is not configured.
     #[error(
         "runtime handler {handler:?} is not known: use the default handler (leave it empty), or one of {known:?}"
@@ -208,9 +216,10 @@ impl Error {
                 ErrorKind::NotFound
             }
             Self::SandboxExists { .. } | Self::ContainerExists { .. } => ErrorKind::AlreadyExists,
-            Self::SandboxNotReady { .. } | Self::WrongState { .. } | Self::Policy(_) => {
-                ErrorKind::FailedPrecondition
-            }
+            Self::SandboxNotReady { .. }
+            | Self::WrongState { .. }
+            | Self::Policy(_)
+            | Self::ImageVolume { .. } => ErrorKind::FailedPrecondition,
             Self::Ambiguous { .. } | Self::Invalid { .. } | Self::Spec(_) => {
                 ErrorKind::InvalidArgument
             }

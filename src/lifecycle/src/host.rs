@@ -1,6 +1,7 @@
 //! What this host is and can do, read once when the daemon starts, and small questions about it.
 
 use crate::error::{below, io};
+use crate::selinux::Policy;
 use crate::{ErrorKind, Result};
 use orlop_spec::{CgroupLayout, HostFeatures, KNOWN_CAPABILITIES};
 use orlop_sys::cgroup::{Cgroup, Hierarchies, Layout};
@@ -13,6 +14,8 @@ pub(crate) struct Host {
     pub(crate) boot_id: String,
     /// What the kernel offers to containers.
     pub(crate) features: HostFeatures,
+    /// The SELinux policy that is in force.
+    pub(crate) selinux: Option<Policy>,
     hierarchies: Hierarchies,
 }
 
@@ -36,7 +39,7 @@ impl Host {
             capabilities: own_capabilities(),
             min_oom_score_adj: min_oom_score_adj(),
         };
-        Ok(Self { boot_id, features, hierarchies })
+        Ok(Self { boot_id, features, selinux: Policy::detect(), hierarchies })
     }
 
     /// Makes a cgroup without limits.

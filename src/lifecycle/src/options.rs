@@ -15,6 +15,8 @@ pub struct Options {
     pub handlers: Vec<String>,
     /// Directory of seccomp profiles; a relative Localhost profile lives beneath it.
     pub seccomp_dir: PathBuf,
+    /// Directories with CDI descriptions of devices; a later one wins.
+    pub cdi_dirs: Vec<PathBuf>,
     /// Bytes of stdout and of stderr each that an ExecSync reply carries at most.
     pub exec_output_cap: usize,
 }
@@ -27,6 +29,7 @@ impl Default for Options {
             default_cgroup_parent: "/orlop".into(),
             handlers: vec!["orlop".into()],
             seccomp_dir: "/etc/orlop/seccomp".into(),
+            cdi_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             exec_output_cap: 16 << 20,
         }
     }

@@ -10,6 +10,7 @@ use orlop_spec::ResolvedUser;
 use orlop_spec::request::{ContainerConfig, SandboxConfig};
 use orlop_store::Record;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,6 +68,9 @@ pub(crate) struct SandboxRecord {
     /// Cgroups of the client's naming that did not exist and were made for it, the outermost first.
     #[serde(default)]
     pub(crate) made_cgroups: Vec<String>,
+    /// The level of its SELinux labels, where the host has a policy; no other pod's.
+    #[serde(default)]
+    pub(crate) selinux_level: Option<String>,
     /// Process id of the shared PID namespace's init.
     pub(crate) init_pid: Option<u32>,
     /// When its init ended without being asked to.
@@ -131,6 +135,9 @@ pub(crate) struct ContainerRecord {
     pub(crate) user: ResolvedUser,
     pub(crate) stop_signal: Signal,
     pub(crate) cgroup: String,
+    /// Ids of the images that are its volumes, by their paths in it.
+    #[serde(default)]
+    pub(crate) volume_images: BTreeMap<PathBuf, String>,
     /// When its program was let go.
     #[serde(default)]
     pub(crate) started_at: Option<Timestamp>,
@@ -214,6 +221,7 @@ pub(crate) mod tests {
             cgroup_parent: "/orlop/s1".into(),
             own_cgroup: true,
             made_cgroups: Vec::new(),
+            selinux_level: None,
             init_pid: None,
             init_ended_at: None,
             failed: None,
@@ -238,6 +246,7 @@ pub(crate) mod tests {
             user: ResolvedUser::default(),
             stop_signal: Signal::TERM,
             cgroup: "/orlop/s1/c1".into(),
+            volume_images: BTreeMap::new(),
             started_at: None,
             end: None,
         }

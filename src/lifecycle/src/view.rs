@@ -5,6 +5,7 @@ use crate::{ContainerState, SandboxState};
 use orlop_model::{ContainerId, Digest, SandboxId, Signal, Timestamp};
 use orlop_spec::ResolvedUser;
 use orlop_spec::request::{ContainerConfig, SandboxConfig};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct ContainerView {
     pub stop_signal: Signal,
     /// Absolute cgroup path.
     pub cgroup: String,
+    /// Ids of the images that are its volumes, by their paths in it.
+    pub volume_images: BTreeMap<PathBuf, String>,
     /// Its OCI bundle.
     pub bundle: PathBuf,
 }

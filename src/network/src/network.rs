@@ -8,9 +8,12 @@ use crate::{
     AttachRequest, Attached, DetachRequest, Namespaces, NetworkConfig, NetworkError, NetworkStatus,
     builtin, hostlocal, netns, sysctl,
 };
+use orlop_sys::process::{IdMap, Namespaces as Kinds};
 use rustix::thread::LinkNameSpaceType;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Host names are at most so long; the kernel refuses more.
@@ -122,6 +125,15 @@ impl Network {
         }
     }
 
+    /// A set of namespaces that a new user namespace owns, with these maps, each of which maps id 0.
+    pub async fn owned_namespaces(
+        &self,
+        uids: IdMap,
+        gids: IdMap,
+    ) -> Result<Namespaces, NetworkError> {
+        self.blocking(move |inner| inner.pool.make_owned(&[uids], &[gids])).await
+    }
+
     /// Gives a set back: the pins are removed and the kernel frees the namespaces with their last
     /// process. Succeeds where the set is gone.
     pub async fn release(&self, slot: &str) -> Result<(), NetworkError> {
@@ -191,8 +203,7 @@ impl Network {
         let (uts, name) = (namespaces.uts.clone(), name.to_owned());
         self.blocking(move |_| {
             let open = netns::open(&uts).map_err(netns::error("open the uts namespace"))?;
-            let entered =
-                [(std::os::fd::AsFd::as_fd(&open), LinkNameSpaceType::HostNameAndNISDomainName)];
+            let entered = [(open.as_fd(), LinkNameSpaceType::HostNameAndNISDomainName)];
             netns::inside(&entered, || rustix::system::sethostname(name.as_bytes()))
                 .and_then(|result| Ok(result?))
                 .map_err(netns::error("set the host name"))
@@ -235,7 +246,7 @@ impl Inner {
         current.list.clone().ok_or_else(|| NetworkError::NotReady(current.status.message.clone()))
     }
 
-    fn detach(&self, sandbox: &str, netns: Option<&std::path::Path>) -> Result<(), NetworkError> {
+    fn detach(&self, sandbox: &str, netns: Option<&Path>) -> Result<(), NetworkError> {
         let network = self.list().ok().map(|list| list.name.clone());
         let dies = netns.is_some_and(|netns| self.pool.owns(netns));
         self.engine.detach(network.as_deref(), sandbox, netns, dies)
@@ -265,24 +276,40 @@ impl Inner {
 }
 
 fn write_sysctls(set: &Namespaces, sysctls: &[(String, String)]) -> Result<(), NetworkError> {
-    use std::os::fd::AsFd;
-    let net = netns::open(&set.net).map_err(netns::error("open the network namespace"))?;
-    let ipc = netns::open(&set.ipc).map_err(netns::error("open the ipc namespace"))?;
-    let entered = [
-        (net.as_fd(), LinkNameSpaceType::Network),
-        (ipc.as_fd(), LinkNameSpaceType::InterProcessCommunication),
-    ];
-    let written = netns::inside(&entered, || -> Result<(), NetworkError> {
+    let (net, others): (Vec<_>, Vec<_>) =
+        sysctls.iter().cloned().partition(|(path, _)| path.starts_with("net/"));
+    let refused = |path: &str, value: &str, why: String| {
+        NetworkError::Invalid(format!(
+            "sysctl {} cannot be set to {value:?}: {why}",
+            path.replace('/', ".")
+        ))
+    };
+    let open = |path: &Path| netns::open(path).map_err(netns::error("open a namespace"));
+    let write = |sysctls: &[(String, String)]| -> Result<(), NetworkError> {
         let root = sysctl::root().map_err(netns::error("open /proc/sys"))?;
-        for (path, value) in sysctls {
-            sysctl::write(&root, path, value).map_err(|error| {
-                NetworkError::Invalid(format!(
-                    "sysctl {} cannot be set to {value:?}: {error}",
-                    path.replace('/', ".")
-                ))
-            })?;
-        }
-        Ok(())
-    });
-    written.map_err(netns::error("enter the sandbox's namespaces"))?
+        sysctls.iter().try_for_each(|(path, value)| {
+            sysctl::write(&root, path, value)
+                .map_err(|error| refused(path, value, error.to_string()))
+        })
+    };
+    let (net_ns, ipc_ns) = (open(&set.net)?, open(&set.ipc)?);
+    let written = netns::inside_net(&net_ns, || write(&net));
+    written.map_err(netns::error("enter the sandbox's namespaces"))??;
+    let Some(user) = &set.user else {
+        let ipc = [(ipc_ns.as_fd(), LinkNameSpaceType::InterProcessCommunication)];
+        let written = netns::inside(&ipc, || write(&others));
+        return written.map_err(netns::error("enter the sandbox's namespaces"))?;
+    };
+    // Parameters of an ipc namespace belong to root of the user namespace that owns it.
+    let user = open(user)?;
+    let joins = [(user.as_fd(), Kinds::USER), (ipc_ns.as_fd(), Kinds::IPC)];
+    let root = sysctl::root().map_err(netns::error("open /proc/sys"))?;
+    for (path, value) in others {
+        let name = CString::new(path.as_str())
+            .map_err(|_| refused(&path, &value, "its name holds a NUL byte".into()))?;
+        let file = [(name, value.clone().into_bytes())];
+        orlop_sys::process::write_inside(&joins, root.as_fd(), &file)
+            .map_err(|error| refused(&path, &value, error.reason()))?;
+    }
+    Ok(())
 }

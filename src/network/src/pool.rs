@@ -1,5 +1,6 @@
 //! Namespaces made ahead of need: a set of net, ipc and uts is pinned by bind mounts, so that it
-//! lives without a process, and costs a start nothing but its name.
+//! lives without a process, and costs a start nothing but its name. A pod with a user namespace of
+//! its own gets a set made for it, which that namespace owns.
 //!
 //! The pins are in two mounts that lie upon each other at `run_dir/ns`. The lower one is
 //! unbindable, so that a container with a recursive bind of `/run` or `/` gets none of the pins
@@ -11,6 +12,7 @@ use crate::sysctl;
 use crate::{Namespaces, NetworkError};
 use nix::sched::{CloneFlags, unshare};
 use orlop_sys::netlink::{Request, Socket};
+use orlop_sys::process::{IdMap, NamespaceHolder, Namespaces as Kinds};
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
@@ -25,6 +27,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const KINDS: [&str; 3] = ["net", "ipc", "uts"];
+/// Only in sets that a user namespace owns.
+const USER: &str = "user";
 
 /// Between attempts to prepare namespaces while the host cannot.
 const PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -85,7 +89,7 @@ impl Pool {
 
     /// Makes a set now.
     pub(crate) fn make(&self) -> Result<Namespaces, NetworkError> {
-        let work = || make_slot(&self.dir, &self.made);
+        let work = || make_slot(&self.dir, &self.made, fill_slot);
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new()
                 .name("netns-make".into())
@@ -98,6 +102,16 @@ impl Pool {
                 })
             })
         })
+    }
+
+    /// Makes a set whose owner is a new user namespace with these maps. Nothing of it can be made ahead:
+    /// a pod's maps are its own, and a namespace keeps its owner.
+    pub(crate) fn make_owned(
+        &self,
+        uids: &[IdMap],
+        gids: &[IdMap],
+    ) -> Result<Namespaces, NetworkError> {
+        make_slot(&self.dir, &self.made, |path| fill_owned(path, uids, gids))
     }
 
     /// Removes the pins of a slot. Its namespaces end with the last process in them.
@@ -186,7 +200,7 @@ fn fill(
     sender: &SyncSender<Namespaces>,
 ) {
     while !stop.load(Ordering::Acquire) {
-        match make_slot(dir, made) {
+        match make_slot(dir, made, fill_slot) {
             Ok(set) => {
                 // The receiver outlives this thread: it is drained until the thread ends.
                 if sender.send(set).is_err() {
@@ -203,39 +217,70 @@ fn fill(
     }
 }
 
-/// Leaves the calling thread in fresh namespaces and pins them. Never on a thread that goes on
-/// with other work.
-fn make_slot(dir: &Path, made: &Mutex<HashSet<String>>) -> Result<Namespaces, NetworkError> {
+/// Makes the directory of a slot and lets `fill` pin namespaces in it.
+fn make_slot(
+    dir: &Path,
+    made: &Mutex<HashSet<String>>,
+    fill: impl FnOnce(&Path) -> Result<(), NetworkError>,
+) -> Result<Namespaces, NetworkError> {
     let slot = format!("{:016x}", rand::random::<u64>());
     let path = dir.join(&slot);
     lock(made).insert(slot.clone());
-    let result = fill_slot(&path);
+    let create = || fs::DirBuilder::new().mode(0o700).create(&path);
+    let result = create().map_err(failed("create", &path)).and_then(|()| fill(&path));
     if result.is_err() {
         let _ = remove_slot(&path);
         lock(made).remove(&slot);
     }
     result?;
-    Ok(Namespaces { net: path.join("net"), ipc: path.join("ipc"), uts: path.join("uts"), slot })
+    let user = path.join(USER);
+    Ok(Namespaces {
+        net: path.join("net"),
+        ipc: path.join("ipc"),
+        uts: path.join("uts"),
+        user: user.exists().then_some(user),
+        slot,
+    })
 }
 
+/// Leaves the calling thread in fresh namespaces and pins them. Never on a thread that goes on
+/// with other work.
 fn fill_slot(path: &Path) -> Result<(), NetworkError> {
-    fs::DirBuilder::new().mode(0o700).create(path).map_err(failed("create", path))?;
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
         .map_err(|errno| crate::netns::error("make namespaces")(errno.into()))?;
+    prepare_net()?;
+    KINDS.iter().try_for_each(|kind| {
+        pin(Path::new(&format!("/proc/thread-self/ns/{kind}")), &path.join(kind))
+    })
+}
+
+/// The same with an owner of their own; a thread cannot enter that, and need not.
+fn fill_owned(path: &Path, uids: &[IdMap], gids: &[IdMap]) -> Result<(), NetworkError> {
+    let others = Kinds::NET.with(Kinds::IPC).with(Kinds::UTS);
+    let failed = |error: io::Error| crate::netns::error("make a user namespace")(error);
+    let holder = NamespaceHolder::new(others, uids, gids)
+        .map_err(|error| failed(io::Error::from_raw_os_error(error.errno)))?;
+    let net = holder.open("net").map_err(|error| failed(error.into()))?;
+    crate::netns::inside_net(&net, prepare_net)
+        .map_err(crate::netns::error("enter the sandbox's network namespace"))??;
+    let mut kinds = KINDS.iter().chain([&USER]);
+    kinds.try_for_each(|kind| pin(&holder.path(kind), &path.join(kind)))
+}
+
+/// What every pod finds in its network namespace.
+fn prepare_net() -> Result<(), NetworkError> {
     loopback_up()?;
     let root = sysctl::root().map_err(crate::netns::error("open /proc/sys"))?;
     for (key, value) in sysctl::POD_DEFAULTS {
         sysctl::write(&root, key, value)
             .map_err(failed("write", &Path::new("/proc/sys").join(key)))?;
     }
-    for kind in KINDS {
-        let pin = path.join(kind);
-        fs::File::create(&pin).map_err(failed("create", &pin))?;
-        let namespace = PathBuf::from(format!("/proc/thread-self/ns/{kind}"));
-        mount_bind(&namespace, &pin)
-            .map_err(|errno| failed("pin a namespace at", &pin)(errno.into()))?;
-    }
     Ok(())
+}
+
+fn pin(namespace: &Path, at: &Path) -> Result<(), NetworkError> {
+    fs::File::create(at).map_err(failed("create", at))?;
+    mount_bind(namespace, at).map_err(|errno| failed("pin a namespace at", at)(errno.into()))
 }
 
 fn loopback_up() -> Result<(), NetworkError> {
@@ -249,7 +294,7 @@ fn loopback_up() -> Result<(), NetworkError> {
 
 /// Removes pins and directory; what is not there is removed already.
 fn remove_slot(path: &Path) -> Result<(), NetworkError> {
-    for kind in KINDS {
+    for kind in KINDS.iter().chain([&USER]) {
         let pin = path.join(kind);
         // A crash between two mounts on one file cannot happen, so one is enough; a second try finds none.
         match unmount(&pin, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {

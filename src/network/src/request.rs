@@ -16,6 +16,9 @@ pub struct Namespaces {
     pub ipc: PathBuf,
     /// The uts namespace (host and domain name).
     pub uts: PathBuf,
+    /// The user namespace that owns them, for a pod with one of its own.
+    #[serde(default)]
+    pub user: Option<PathBuf>,
 }
 
 /// Transport protocol of a host port.

@@ -333,6 +333,7 @@ impl Config {
             handlers: runtime.handlers.clone(),
             seccomp_dir: runtime.seccomp_dir.clone(),
             exec_output_cap: runtime.exec_output_cap,
+            ..RuntimeOptions::default()
         }
     }
 }

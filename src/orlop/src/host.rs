@@ -1,7 +1,6 @@
 //! What this host has and lacks. Nothing here stops the daemon: a lack is named, with what will not
 //! work for it.
 
-use orlop_api::Abilities;
 use orlop_spec::KNOWN_CAPABILITIES;
 
 /// Capabilities that the daemon uses itself, and what fails without each.
@@ -15,29 +14,6 @@ const NEEDED: [(&str, &str); 8] = [
     ("CAP_SYS_PTRACE", "namespaces of containers cannot be joined"),
     ("CAP_SYS_RESOURCE", "oom_score_adj and limits cannot be set below and above the daemon's own"),
 ];
-
-/// The kernel that has `mount_setattr`.
-const RECURSIVE_READ_ONLY: (u32, u32) = (5, 12);
-
-/// What requests may ask for on this host.
-pub(crate) fn abilities(systemd: bool) -> Abilities {
-    Abilities {
-        user_namespaces: false,
-        recursive_read_only: kernel() >= RECURSIVE_READ_ONLY,
-        systemd,
-    }
-}
-
-fn kernel() -> (u32, u32) {
-    let name = rustix::system::uname();
-    version(&name.release().to_string_lossy())
-}
-
-fn version(release: &str) -> (u32, u32) {
-    let mut numbers =
-        release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
 
 /// Logs what is missing.
 pub(crate) fn warn_of_lacks() {
@@ -89,15 +65,6 @@ pub(crate) fn protect_from_oom() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kernels() {
-        for (text, expected) in
-            [("6.18.0-1-amd64", (6, 18)), ("5.4", (5, 4)), ("5.12.3+", (5, 12)), ("", (0, 0))]
-        {
-            assert_eq!(version(text), expected, "{text}");
-        }
-    }
 
     #[test]
     fn lacks() {

@@ -9,6 +9,7 @@ mod incoming;
 mod lock;
 mod logging;
 mod notify;
+mod probe;
 mod serve;
 mod size;
 mod suggest;

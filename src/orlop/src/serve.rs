@@ -3,7 +3,7 @@
 use crate::cli::ServeArgs;
 use crate::config::{CgroupDriver, Config};
 use crate::lock::{RunLock, own_dir};
-use crate::{host, incoming, logging, notify};
+use crate::{host, incoming, logging, notify, probe};
 use anyhow::{Context, bail};
 use orlop_api::{Api, Node, Streams};
 use orlop_image::ImageStore;
@@ -153,7 +153,7 @@ fn node(config: &Config) -> anyhow::Result<Node> {
     Ok(Node {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         handlers: config.runtime.handlers.clone(),
-        abilities: host::abilities(config.cgroup.driver == CgroupDriver::Systemd),
+        abilities: probe::abilities(config.cgroup.driver == CgroupDriver::Systemd, &config.root),
         config: serde_json::to_value(config).context("configuration cannot be shown")?,
     })
 }

@@ -76,8 +76,8 @@ pub enum SpecError {
         /// What is missing.
         feature: &'static str,
     },
-    /// A mount whose source is not a host path; those are resolved by the caller beforehand.
-    #[error("mount at {path:?} has an image as its source, which is not supported yet")]
+    /// An image volume whose layers were not handed in (a bug here, reported rather than panicked on).
+    #[error("ImageVolumeMountFailed: the image for {path:?} has not been looked up")]
     ImageMount {
         /// Container path.
         path: String,

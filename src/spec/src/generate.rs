@@ -50,7 +50,7 @@ fn linux(inputs: &Inputs<'_>) -> Result<Linux, SpecError> {
         .set_readonly_paths(Some(readonly))
         .set_mount_label(inputs.selinux.map(|labels| labels.mount.clone()))
         .set_rootfs_propagation(mounts::root_propagation(&inputs.container.mounts));
-    if inputs.namespaces.user == Namespace::New {
+    if inputs.namespaces.user != Namespace::Host {
         map_users(&mut linux, inputs.sandbox.security.namespaces.user.as_ref())?;
     }
     Ok(linux)

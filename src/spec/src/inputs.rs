@@ -4,6 +4,7 @@
 use crate::request::{ContainerConfig, SandboxConfig};
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::LinuxSeccomp;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Everything that [`crate::container_spec`] reads. Borrowed: no two specs share mutable state.
@@ -34,6 +35,8 @@ pub struct Inputs<'a> {
     pub apparmor_default: Option<&'a str>,
     /// SELinux labels, where the host enforces them.
     pub selinux: Option<&'a SelinuxLabels>,
+    /// The layers of image volumes, top first, by their paths in the container.
+    pub image_volumes: &'a BTreeMap<PathBuf, Vec<PathBuf>>,
     /// The request's devices, looked up on the host; for privileged containers all of the host's.
     pub devices: &'a [ResolvedDevice],
     /// The node's default resource limits; empty: those of the shim are inherited.
@@ -85,7 +88,7 @@ pub struct Namespaces {
     pub uts: Namespace,
     pub pid: Namespace,
     pub cgroup: Namespace,
-    /// `New` takes the mappings of the sandbox's security settings.
+    /// Any but the host's has the mappings of the sandbox's security settings.
     pub user: Namespace,
 }
 

@@ -57,32 +57,42 @@ fn mount(destination: &str, kind: &str, source: &Path, options: &[&str]) -> Moun
 }
 
 fn file_systems(inputs: &Inputs<'_>) -> Vec<Mount> {
+    let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    // The group of terminals has to exist in the container.
+    if inputs.namespaces.user == Namespace::Host || mapped_group(inputs, TTY) {
+        pts.push("gid=5");
+    }
     let fs = |at: &str, kind: &str, options: &[&str]| mount(at, kind, Path::new(kind), options);
     let access = if inputs.container.security.privileged { "rw" } else { "ro" };
     vec![
         fs("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         fs("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        fs(
-            "/dev/pts",
-            "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        ),
+        fs("/dev/pts", "devpts", &pts),
         fs("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         sysfs(inputs, access),
         fs("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]),
     ]
 }
 
+/// The group `tty`, by convention.
+const TTY: u32 = 5;
+
+fn mapped_group(inputs: &Inputs<'_>, gid: u32) -> bool {
+    let user = inputs.sandbox.security.namespaces.user.as_ref();
+    user.is_some_and(|user| {
+        gid.checked_sub(user.gids.container_id).is_some_and(|at| at < user.gids.length)
+    })
+}
+
 /// A user namespace may mount sysfs only where it owns the network namespace too; else it sees the
 /// host's.
 fn sysfs(inputs: &Inputs<'_>, access: &str) -> Mount {
     if inputs.namespaces.user != Namespace::Host && inputs.namespaces.network == Namespace::Host {
-        mount(
-            "/sys",
-            "bind",
-            Path::new("/sys"),
-            &["rbind", "rprivate", "nosuid", "noexec", "nodev", access],
-        )
+        let mut options = vec!["rbind", "rprivate", "nosuid", "noexec", "nodev", access];
+        if access == "ro" && inputs.host.recursive_read_only {
+            options.push("rro");
+        }
+        mount("/sys", "bind", Path::new("/sys"), &options)
     } else {
         mount("/sys", "sysfs", Path::new("sysfs"), &["nosuid", "noexec", "nodev", access])
     }
@@ -121,8 +131,9 @@ fn sandbox_files(inputs: &Inputs<'_>) -> Vec<Mount> {
 
 fn bind_volume(inputs: &Inputs<'_>, volume: &Volume) -> Result<Mount, SpecError> {
     let path = || volume.container_path.display().to_string();
-    let MountSource::Host(source) = &volume.source else {
-        return Err(SpecError::ImageMount { path: path() });
+    let source = match &volume.source {
+        MountSource::Host(source) => source,
+        MountSource::Image { sub_path, .. } => return image_volume(inputs, volume, sub_path),
     };
     let unsupported = |feature| SpecError::MountUnsupported { path: path(), feature };
     let propagation = match volume.propagation {
@@ -154,6 +165,38 @@ fn bind_volume(inputs: &Inputs<'_>, volume: &Volume) -> Result<Mount, SpecError>
     }
     Ok(bind)
 }
+
+/// The layers of an image, read-only, or what is at a path in them. In a user namespace its owners are
+/// those of the pod's root file system.
+fn image_volume(inputs: &Inputs<'_>, volume: &Volume, sub_path: &str) -> Result<Mount, SpecError> {
+    let at = volume.container_path.display().to_string();
+    let layers = inputs
+        .image_volumes
+        .get(&volume.container_path)
+        .ok_or_else(|| SpecError::ImageMount { path: at.clone() })?;
+    let escape =
+        |path: &PathBuf| path.display().to_string().replace('\\', r"\\").replace(':', r"\:");
+    let lower: Vec<String> = layers.iter().map(escape).collect();
+    let mut options =
+        vec!["ro".to_owned(), "nodev".to_owned(), format!("lowerdir={}", lower.join(":"))];
+    if !sub_path.is_empty() {
+        options.push(format!("{SUB_PATH}{sub_path}"));
+    }
+    let mut made = mount(&at, "overlay", Path::new("overlay"), &[]);
+    let mapped = !volume.uid_mappings.is_empty() || !volume.gid_mappings.is_empty();
+    if mapped || inputs.namespaces.user != Namespace::Host {
+        options.push("idmap".to_owned());
+    }
+    if mapped {
+        made.set_uid_mappings(Some(id_mappings(&volume.uid_mappings)?))
+            .set_gid_mappings(Some(id_mappings(&volume.gid_mappings)?));
+    }
+    made.set_options(Some(options));
+    Ok(made)
+}
+
+/// An option of overlay mounts that only our shim knows: what is mounted is the part at this path.
+const SUB_PATH: &str = "orlop.subpath=";
 
 /// Mappings in OCI's words.
 pub(crate) fn id_mappings(mappings: &[IdMapping]) -> Result<Vec<LinuxIdMapping>, SpecError> {

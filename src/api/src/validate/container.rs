@@ -19,10 +19,9 @@ pub(crate) fn container(
     let raw = raw.ok_or_else(|| missing("config", "describe the container"))?;
     let default = v1::LinuxContainerConfig::default();
     let linux = raw.linux.as_ref().unwrap_or(&default);
-    refuse_cdi(raw)?;
     Ok(ContainerConfig {
         metadata: metadata(raw.metadata.as_ref())?,
-        image: image(raw.image.as_ref())?,
+        image: image("image", raw.image.as_ref())?,
         command: words("command", &raw.command)?,
         args: words("args", &raw.args)?,
         working_dir: match raw.working_dir.as_str() {
@@ -32,7 +31,7 @@ pub(crate) fn container(
         envs: envs(&raw.envs)?,
         mounts: mounts::mounts(&raw.mounts, able)?,
         devices: mounts::devices(&raw.devices)?,
-        cdi_devices: Vec::new(),
+        cdi_devices: cdi_devices(&raw.cdi_devices)?,
         labels: raw.labels.clone(),
         annotations: raw.annotations.clone(),
         log_path: match raw.log_path.as_str() {
@@ -59,10 +58,10 @@ fn metadata(raw: Option<&v1::ContainerMetadata>) -> Result<ContainerMetadata> {
     })
 }
 
-fn image(raw: Option<&v1::ImageSpec>) -> Result<ImageSpec> {
-    let raw = raw.ok_or_else(|| missing("image", "name the container's image"))?;
+pub(super) fn image(field: &str, raw: Option<&v1::ImageSpec>) -> Result<ImageSpec> {
+    let raw = raw.ok_or_else(|| missing(field, "name the container's image"))?;
     Ok(ImageSpec {
-        image: name("image.image", &raw.image, MAX_IMAGE)?,
+        image: name(&format!("{field}.image"), &raw.image, MAX_IMAGE)?,
         user_specified: raw.user_specified_image.clone(),
         annotations: raw.annotations.clone(),
         runtime_handler: raw.runtime_handler.clone(),
@@ -116,19 +115,12 @@ fn envs(raw: &[v1::KeyValue]) -> Result<Vec<(String, Vec<u8>)>> {
         .collect()
 }
 
-/// Devices by CDI name, in the field or in annotations: an answer without them would be a container
-/// without its device.
-fn refuse_cdi(raw: &v1::ContainerConfig) -> Result<()> {
-    const REMEDY: &str = "CDI devices are not there yet: use devices";
-    if let Some(device) = raw.cdi_devices.first() {
-        return Err(unsupported("CDI_devices[0].name", &device.name, REMEDY));
-    }
-    match raw.annotations.keys().find(|key| key.starts_with("cdi.k8s.io/")) {
-        Some(key) => {
-            Err(unsupported(format!("annotations[{key:?}]"), &raw.annotations[key], REMEDY))
-        }
-        None => Ok(()),
-    }
+/// Names of devices, which the node's descriptions of devices resolve.
+fn cdi_devices(raw: &[v1::CdiDevice]) -> Result<Vec<String>> {
+    raw.iter()
+        .enumerate()
+        .map(|(i, device)| name(&format!("CDI_devices[{i}].name"), &device.name, MAX_IMAGE))
+        .collect()
 }
 
 /// CRI numbers signals alphabetically; their names are the kernel's.

@@ -81,6 +81,10 @@ fn cut(value: impl std::fmt::Display) -> String {
 pub struct Abilities {
     /// Pods may have user namespaces.
     pub user_namespaces: bool,
+    /// They also work in the host's network.
+    pub user_namespaces_host_network: bool,
+    /// Groups of a container's process can be chosen.
+    pub supplemental_groups: bool,
     /// The kernel can make a mount and all beneath it read-only.
     pub recursive_read_only: bool,
     /// The systemd cgroup driver is in use: parents are slices.

@@ -1,12 +1,12 @@
 //! Volumes and devices.
 
 use super::namespaces::id_mappings;
-use super::text::absolute_path;
+use super::text::{absolute_path, has_control};
 use super::{Abilities, Result, bad, enumeration, missing, unsupported};
 use crate::v1;
 use orlop_spec::request::{Device, Mount, MountSource, Propagation};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 const MAX_MOUNTS: usize = 4_096;
 
@@ -96,12 +96,24 @@ fn source(field: &str, raw: &v1::Mount) -> Result<MountSource> {
         (Some(_), _) if !raw.readonly => {
             Err(bad(format!("{field}.readonly"), false, "an image can only be mounted read-only"))
         }
-        (Some(image), _) => Err(unsupported(
-            format!("{field}.image"),
-            &image.image,
-            "image volumes are not there yet: use a host path",
-        )),
+        (Some(image), _) => Ok(MountSource::Image {
+            image: super::container::image(&format!("{field}.image"), Some(image))?,
+            sub_path: sub_path(&format!("{field}.image_sub_path"), &raw.image_sub_path)?,
+        }),
     }
+}
+
+/// A path in an image: relative, and what `..` means in it is nobody's guess.
+fn sub_path(field: &str, raw: &str) -> Result<String> {
+    let path = Path::new(raw);
+    let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !path.components().all(plain) || raw.len() > 4095 || has_control(raw) {
+        let remedy =
+            "ImageVolumeMountFailed: use a relative path without '..' and control characters";
+        return Err(bad(field, raw, remedy));
+    }
+    let path: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    Ok(path.display().to_string())
 }
 
 fn recursive(

@@ -20,12 +20,32 @@ pub(super) fn namespaces(
 ) -> Result<NamespaceOptions> {
     let default = v1::NamespaceOption::default();
     let raw = raw.unwrap_or(&default);
-    Ok(NamespaceOptions {
+    let options = NamespaceOptions {
         network: pod_or_node(&format!("{field}.network"), raw.network)?,
         pid: pid(field, raw, of)?,
         ipc: pod_or_node(&format!("{field}.ipc"), raw.ipc)?,
         user: user(&format!("{field}.userns_options"), raw.userns_options.as_ref(), able)?,
-    })
+    };
+    owned(field, &options, able)?;
+    Ok(options)
+}
+
+/// What a user namespace does not own its root cannot mount: the host's processes and queues.
+fn owned(field: &str, options: &NamespaceOptions, able: Abilities) -> Result<()> {
+    if options.user.is_none() {
+        return Ok(());
+    }
+    let remedy = "a pod with a user namespace needs its own: use POD, or set hostUsers to true";
+    if options.pid == NamespaceMode::Node {
+        return Err(bad(format!("{field}.pid"), "NODE", remedy));
+    }
+    if options.ipc == NamespaceMode::Node {
+        return Err(bad(format!("{field}.ipc"), "NODE", remedy));
+    }
+    if options.network == NamespaceMode::Node && !able.user_namespaces_host_network {
+        return Err(unsupported(format!("{field}.network"), "NODE", remedy));
+    }
+    Ok(())
 }
 
 fn pod_or_node(field: &str, value: i32) -> Result<NamespaceMode> {

@@ -2,7 +2,8 @@
 
 use super::exec::process_only;
 use super::process::{self, ImageFacts};
-use super::{Container, Link, ask_to_leave, mounts, supervise};
+use super::{Container, Link, ask_to_leave, mounts, remove_layers, supervise, volumes};
+use crate::cdi;
 use crate::context::{Context, START_PATIENCE};
 use crate::error::{below, io};
 use crate::host::remove_tree;
@@ -10,14 +11,15 @@ use crate::kept::{Kept, blocking};
 use crate::neighbours::task_failed;
 use crate::sandbox::Sandbox;
 use crate::state::ContainerRecord;
-use crate::{Error, ErrorKind, EventKind, Result};
+use crate::{Error, ErrorKind, EventKind, Result, selinux};
 use oci_spec::runtime::Spec;
 use orlop_image::{Image, Rootfs, StoreError};
 use orlop_model::{ContainerId, Timestamp};
 use orlop_spec::request::ContainerConfig;
-use orlop_spec::{Inputs, Namespace, Namespaces};
+use orlop_spec::{Inputs, Namespace, Namespaces, SelinuxLabels};
 use orlop_task::protocol::{Mount, shim::CreateOptions};
 use orlop_task::{CreateRequest, Shim};
+use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub(crate) async fn create(
 ) -> Result<()> {
     let _shared = sandbox.gate.read().await;
     sandbox.check_ready(&context)?;
+    process::check_user_namespace(&sandbox, &config)?;
     let image = context
         .images
         .get(&config.image.image)
@@ -54,7 +57,7 @@ pub(crate) async fn create(
             Ok(())
         }
         Err(error) => {
-            undo(&context, &id, &job.cgroup()).await;
+            undo(&context, &id, &job.config, &job.cgroup()).await;
             Err(error)
         }
     }
@@ -76,6 +79,8 @@ struct Prepared {
     rootfs: Rootfs,
     record: ContainerRecord,
     stdin: String,
+    /// For the files of its root, where SELinux is in force.
+    mount_label: Option<String>,
 }
 
 impl Job {
@@ -115,7 +120,9 @@ impl Job {
 
     async fn make_with(&self, shim: &Shim, bundle: &Path, prepared: Prepared) -> Result<Container> {
         let mut record = prepared.record;
-        let request = self.request(&prepared.rootfs, record.log_path.as_deref(), prepared.stdin);
+        let mut root = overlay(&prepared.rootfs, self.namespaces.user != Namespace::Host);
+        root.options.extend(prepared.mount_label.map(|label| format!("context={label}")));
+        let request = self.request(root, record.log_path.as_deref(), prepared.stdin);
         let made = timeout(START_PATIENCE, shim.client.create(bundle, request)).await;
         record.pid = match made {
             Ok(Ok(pid)) => pid,
@@ -138,10 +145,10 @@ impl Job {
         Ok(container)
     }
 
-    fn request(&self, rootfs: &Rootfs, log: Option<&Path>, stdin: String) -> CreateRequest {
+    fn request(&self, root: Mount, log: Option<&Path>, stdin: String) -> CreateRequest {
         let log = log.map_or_else(String::new, |path| format!("cri://{}", path.display()));
         CreateRequest {
-            rootfs: vec![overlay(rootfs)],
+            rootfs: vec![root],
             terminal: self.config.tty,
             stdin,
             stderr: if self.config.tty { String::new() } else { log.clone() },
@@ -165,7 +172,8 @@ fn apart_from_us(pid: i32) -> bool {
 }
 
 /// The container's root as the stage mounts it, in the container's own mount namespace.
-fn overlay(rootfs: &Rootfs) -> Mount {
+fn overlay(rootfs: &Rootfs, mapped: bool) -> Mount {
+    let ids = mapped.then(|| "idmap".to_owned());
     let lower: Vec<_> = rootfs.lower.iter().map(|path| path.display().to_string()).collect();
     Mount {
         r#type: "overlay".into(),
@@ -178,7 +186,10 @@ fn overlay(rootfs: &Rootfs) -> Mount {
             // Without this the end of every container waits until its layer is on the disk. A layer
             // is mounted once and never again after a boot, so nobody would read what was saved.
             "volatile".into(),
-        ],
+        ]
+        .into_iter()
+        .chain(ids)
+        .collect(),
     }
 }
 
@@ -204,8 +215,11 @@ impl Preparation {
         let table = process::user_table(&users);
         let user = orlop_spec::resolve_user(&self.config.security, &image.user, &table)?;
         let log_path = self.log_path()?;
-        let spec = self.spec(&user)?;
+        let volumes = volumes::take(&self.context.images, id, &self.config)?;
+        let labels = self.labels()?;
+        let spec = self.spec(&user, &volumes.layers, labels.as_ref())?;
         let stdin = self.stdin()?;
+        self.tell_score();
         write_spec(&self.bundle, &spec)?;
         let made = self.context.images.create_rootfs(&self.image.id, id);
         let rootfs = made.map_err(|error| match error {
@@ -227,16 +241,38 @@ impl Preparation {
             user,
             stop_signal: self.config.stop_signal.unwrap_or(image.stop_signal),
             cgroup: self.cgroup,
+            volume_images: volumes.ids,
             started_at: None,
             end: None,
             config: self.config,
         };
-        Ok(Prepared { spec, rootfs, record, stdin })
+        let mount_label = labels.map(|labels| labels.mount);
+        Ok(Prepared { spec, rootfs, record, stdin, mount_label })
     }
 
-    fn spec(&self, user: &orlop_spec::ResolvedUser) -> Result<Spec> {
+    /// What SELinux calls the container, where it is in force.
+    fn labels(&self) -> Result<Option<SelinuxLabels>> {
+        let Some(policy) = &self.context.host.selinux else { return Ok(None) };
+        let pod = self.sandbox.facts.get();
+        let own = &self.config.security;
+        let level = pod.selinux_level.as_deref().unwrap_or("s0");
+        let asked = pod.config.security.selinux.as_ref();
+        let labels = policy.labels(asked, own.selinux.as_ref(), level, own.privileged);
+        selinux::check(&labels.process)?;
+        Ok(Some(labels))
+    }
+
+    fn spec(
+        &self,
+        user: &orlop_spec::ResolvedUser,
+        image_volumes: &BTreeMap<PathBuf, Vec<PathBuf>>,
+        labels: Option<&SelinuxLabels>,
+    ) -> Result<Spec> {
         let facts = self.sandbox.facts.get();
         let resolved = mounts::resolve(&self.config)?;
+        if let Some(labels) = labels {
+            mounts::relabel(&resolved, &labels.mount)?;
+        }
         let devices = process::devices(&self.config)?;
         let seccomp = process::seccomp(&self.context.options.seccomp_dir, &self.config)?;
         let files = self.sandbox.files(&self.context);
@@ -253,12 +289,28 @@ impl Preparation {
             host: &self.context.host.features,
             seccomp: seccomp.as_ref(),
             apparmor_default: None,
-            selinux: None,
+            selinux: labels,
+            image_volumes,
             devices: &devices,
             rlimits: &[],
         })?;
+        cdi::inject(&self.context.options.cdi_dirs, &self.config, &mut spec)?;
         process::fit_default_seccomp(&self.config, &mut spec);
         Ok(spec)
+    }
+
+    /// A score that the host does not let us set is raised to what it does.
+    fn tell_score(&self) {
+        let asked = self.config.resources.oom_score_adj;
+        let lowest = self.context.host.features.min_oom_score_adj;
+        if let (Some(asked), Some(lowest)) = (asked, lowest)
+            && asked < lowest
+        {
+            tracing::warn!(
+                container = %self.id,
+                "oom_score_adj is {lowest} and not {asked} as asked: the daemon lacks CAP_SYS_RESOURCE, without which no score below its own can be set"
+            );
+        }
     }
 
     /// The log's path; its directory is made, as both runtimes of the field do.
@@ -279,7 +331,7 @@ impl Preparation {
         }
         let path = dir.join(name);
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(io("making directory", parent))?;
+            mounts::make_dirs(parent).map_err(io("making directory", parent))?;
         }
         Ok(Some(path))
     }
@@ -314,15 +366,19 @@ pub(crate) fn write_spec(bundle: &Path, spec: &Spec) -> Result<()> {
 
 /// Leaves nothing of a container that could not be made. What cannot be removed now has no record,
 /// so that the next recovery removes it.
-async fn undo(context: &Arc<Context>, id: &ContainerId, cgroup: &str) {
+async fn undo(
+    context: &Arc<Context>,
+    id: &ContainerId,
+    config: &Arc<ContainerConfig>,
+    cgroup: &str,
+) {
     let (bundle, images) = (context.bundle(id.as_str()), context.images.clone());
     let (host, key, cgroup) = (Arc::clone(&context.host), id.clone(), cgroup.to_owned());
+    let config = Arc::clone(config);
     let undone = blocking(move || {
         crate::recover::force_out_bundle(&bundle);
         host.end_cgroup(&cgroup)?;
-        images.remove_rootfs(key.as_str()).map_err(|error| {
-            below("removing the root file system", key.as_str(), ErrorKind::Internal, error)
-        })?;
+        remove_layers(&images, key.as_str(), &config)?;
         remove_tree(&bundle)
     })
     .await;

@@ -9,6 +9,7 @@ mod session;
 mod start;
 mod stop;
 mod supervise;
+mod volumes;
 
 pub(crate) use create::{create, make_bundle, write_spec};
 pub(crate) use exec::{exec_sync, reopen_log};
@@ -18,6 +19,7 @@ pub(crate) use session::{attach_session, check_running, exec_session};
 pub(crate) use start::start;
 pub(crate) use stop::{end, stop};
 pub(crate) use supervise::{ask_to_leave, conclude, left_behind, retire, supervise};
+pub(crate) use volumes::remove_layers;
 
 use crate::kept::Kept;
 use crate::state::{ContainerRecord, container_state, verdict};
@@ -206,6 +208,7 @@ fn derive(facts: &ContainerRecord, link: &Link, bundle: &std::path::Path) -> Con
         user: facts.user.clone(),
         stop_signal: facts.stop_signal,
         cgroup: facts.cgroup.clone(),
+        volume_images: facts.volume_images.clone(),
         bundle: bundle.to_owned(),
     }
 }

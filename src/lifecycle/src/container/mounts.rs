@@ -3,6 +3,7 @@
 use crate::error::io;
 use crate::{Error, Result};
 use orlop_spec::request::{ContainerConfig, Mount, MountSource, Propagation};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The request with every host path resolved and existing, and mounts in an order in which none
@@ -35,11 +36,59 @@ fn host_source(path: &Path) -> Result<PathBuf> {
         Ok(source) => Ok(source),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // A dangling symbolic link is followed to where it points only if that can be made.
-            std::fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
+            make_dirs(path).map_err(|error| unusable(path, &error))?;
             std::fs::canonicalize(path).map_err(io("resolving", path))
         }
         Err(error) => Err(unusable(path, &error)),
     }
+}
+
+/// Makes a directory and those above it, 0755 whatever our own umask says: they are not ours.
+pub(super) fn make_dirs(path: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|dir| std::fs::symlink_metadata(dir).is_err()).collect();
+    for dir in missing.into_iter().rev() {
+        match std::fs::create_dir(dir) {
+            Ok(()) => {
+                std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // A dangling link, or a file, is no directory.
+    if std::fs::metadata(path)?.is_dir() {
+        Ok(())
+    } else {
+        Err(std::io::Error::from(std::io::ErrorKind::NotADirectory))
+    }
+}
+
+/// Gives the volumes for which that is asked the label of the container's files, all that is in them.
+pub(super) fn relabel(config: &ContainerConfig, label: &str) -> Result<()> {
+    config.mounts.iter().filter(|mount| mount.selinux_relabel).try_for_each(|mount| {
+        match &mount.source {
+            MountSource::Host(path) => relabel_tree(path, label),
+            MountSource::Image { .. } => Ok(()),
+        }
+    })
+}
+
+fn relabel_tree(path: &Path, label: &str) -> Result<()> {
+    use rustix::fs::{XattrFlags, lsetxattr};
+    match lsetxattr(path, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
+        // A file system without labels has one for all of its files.
+        Ok(()) | Err(rustix::io::Errno::NOTSUP) => {}
+        Err(error) => return Err(io("labelling", path)(error.into())),
+    }
+    let meta = std::fs::symlink_metadata(path).map_err(io("looking at", path))?;
+    if !meta.is_dir() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path).map_err(io("listing", path))? {
+        relabel_tree(&entry.map_err(io("listing", path))?.path(), label)?;
+    }
+    Ok(())
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> Error {

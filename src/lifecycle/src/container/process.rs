@@ -7,7 +7,9 @@ use crate::{ContainerState, Error, Result};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use orlop_image::{Image, UserDatabase};
 use orlop_model::Signal;
-use orlop_spec::request::{ContainerConfig, ImageSpec, NamespaceMode, SecurityProfile};
+use orlop_spec::request::{
+    ContainerConfig, ImageSpec, NamespaceMode, SecurityProfile, UserNamespace,
+};
 use orlop_spec::{
     CgroupLayout, DeviceKind, Group, Namespace, Namespaces, ResolvedDevice, User, UserTable,
 };
@@ -77,6 +79,32 @@ pub(crate) fn cgroup_path(parent: &str, id: &str) -> String {
     } else {
         format!("{parent}:orlop:{id}")
     }
+}
+
+/// A pod has one user namespace, so a container must ask for just that.
+pub(super) fn check_user_namespace(sandbox: &Sandbox, config: &ContainerConfig) -> Result<()> {
+    let facts = sandbox.facts.get();
+    let (pod, own) = (&facts.config.security.namespaces.user, &config.security.namespaces.user);
+    if pod == own {
+        return Ok(());
+    }
+    let show = |user: &Option<UserNamespace>| match user {
+        None => "the host's".to_owned(),
+        Some(UserNamespace { uids, gids }) => format!(
+            "users {}:{}:{}, groups {}:{}:{}",
+            uids.container_id,
+            uids.host_id,
+            uids.length,
+            gids.container_id,
+            gids.host_id,
+            gids.length
+        ),
+    };
+    Err(Error::Invalid {
+        field: "linux.security_context.namespace_options.userns_options",
+        value: show(own),
+        why: format!("the pod has another ({}): give its containers the same", show(pod)),
+    })
 }
 
 /// Where each namespace of a container comes from.

@@ -1,11 +1,10 @@
 //! RemoveContainer.
 
-use super::{Container, Phase, end};
+use super::{Container, Phase, end, remove_layers};
 use crate::context::{Context, SHIM_PATIENCE};
-use crate::error::below;
 use crate::host::remove_tree;
 use crate::kept::blocking;
-use crate::{Error, ErrorKind, EventKind, Result};
+use crate::{Error, EventKind, Result};
 use std::sync::Arc;
 use tokio::time::timeout;
 
@@ -18,11 +17,9 @@ pub(crate) async fn remove(context: Arc<Context>, container: Arc<Container>) -> 
         Error::ShimSilent { id: container.id.to_string(), why: "its end takes too long".into() }
     })?;
     let (images, bundle) = (context.images.clone(), container.bundle.clone());
-    let id = container.id.clone();
+    let (id, config) = (container.id.clone(), Arc::clone(&container.facts.get().config));
     blocking(move || {
-        images.remove_rootfs(id.as_str()).map_err(|error| {
-            below("removing the root file system", id.as_str(), ErrorKind::Internal, error)
-        })?;
+        remove_layers(&images, id.as_str(), &config)?;
         remove_tree(&bundle)
     })
     .await?;

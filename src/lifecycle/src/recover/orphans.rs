@@ -34,7 +34,10 @@ pub(super) async fn remove_all(context: &Arc<Context>) -> Result<usize> {
         }
         for key in context.images.rootfs_keys() {
             // Other users of the store have keys of other forms.
-            if ContainerId::parse(&key).is_ok() && key.len() == 64 && !containers.contains(&key) {
+            // An image volume's has its container's with a number behind it.
+            let owner = key.split('.').next().unwrap_or_default();
+            if ContainerId::parse(owner).is_ok() && owner.len() == 64 && !containers.contains(owner)
+            {
                 let result = context.images.remove_rootfs(&key);
                 let result =
                     result.map_err(|error| below("removing", &key, ErrorKind::Internal, error));

@@ -28,13 +28,14 @@ pub(super) fn prepare(dir: &Path, config: &SandboxConfig, hostname: &str) -> Res
         .mode(0o755)
         .create(dir)
         .map_err(io("making directory", dir))?;
-    write(dir, "hostname", format!("{hostname}\n").as_bytes())?;
-    write(dir, "resolv.conf", &resolv_conf)?;
+    let owner = owner(config);
+    write(dir, "hostname", format!("{hostname}\n").as_bytes(), owner)?;
+    write(dir, "resolv.conf", &resolv_conf, owner)?;
     if config.security.namespaces.network == NamespaceMode::Node {
-        write(dir, "hosts", &std::fs::read("/etc/hosts").unwrap_or_default())?;
+        write(dir, "hosts", &std::fs::read("/etc/hosts").unwrap_or_default(), owner)?;
     }
     if config.security.namespaces.ipc == NamespaceMode::Pod {
-        mount_shm(&dir.join("shm"))?;
+        mount_shm(&dir.join("shm"), owner)?;
     }
     Ok(())
 }
@@ -42,7 +43,7 @@ pub(super) fn prepare(dir: &Path, config: &SandboxConfig, hostname: &str) -> Res
 /// Notes the cgroups that are about to be made for a sandbox: until it has a record, this is how
 /// recovery finds them.
 pub(super) fn note_cgroups(dir: &Path, made: &[String]) -> Result<()> {
-    write(dir, CGROUPS, made.join("\n").as_bytes())
+    write(dir, CGROUPS, made.join("\n").as_bytes(), (0, 0))
 }
 
 /// The cgroups that were noted for a sandbox.
@@ -52,11 +53,22 @@ pub(crate) fn noted_cgroups(dir: &Path) -> Vec<String> {
 }
 
 /// Writes `hosts` of a pod with a network of its own, once its addresses are known.
-pub(super) fn write_hosts(dir: &Path, hostname: &str, ips: &[IpAddr]) -> Result<()> {
-    write(dir, "hosts", hosts(hostname, ips).as_bytes())
+pub(super) fn write_hosts(
+    dir: &Path,
+    config: &SandboxConfig,
+    hostname: &str,
+    ips: &[IpAddr],
+) -> Result<()> {
+    write(dir, "hosts", hosts(hostname, ips).as_bytes(), owner(config))
 }
 
-fn mount_shm(path: &Path) -> Result<()> {
+/// Root of the pod, in numbers of the host: its files are its own.
+fn owner(config: &SandboxConfig) -> (u32, u32) {
+    let user = config.security.namespaces.user.as_ref();
+    user.map_or((0, 0), |user| (user.uids.host_id, user.gids.host_id))
+}
+
+fn mount_shm(path: &Path, (uid, gid): (u32, u32)) -> Result<()> {
     match std::fs::create_dir(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(io("making directory", path)(error));
@@ -64,16 +76,21 @@ fn mount_shm(path: &Path) -> Result<()> {
         _ => {}
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let options = std::ffi::CString::new(SHM_OPTIONS).unwrap_or_default();
+    let options = format!("{SHM_OPTIONS},uid={uid},gid={gid}");
+    let options = std::ffi::CString::new(options).unwrap_or_default();
     mount("shm", path, "tmpfs", flags, Some(options.as_c_str()))
         .map_err(|error| io("mounting shared memory at", path)(error.into()))
 }
 
-fn write(dir: &Path, name: &str, content: &[u8]) -> Result<()> {
+fn write(dir: &Path, name: &str, content: &[u8], (uid, gid): (u32, u32)) -> Result<()> {
     let path = dir.join(name);
     std::fs::write(&path, content).map_err(io("writing", &path))?;
     let mode = std::fs::Permissions::from_mode(0o644);
-    std::fs::set_permissions(&path, mode).map_err(io("setting the mode of", &path))
+    std::fs::set_permissions(&path, mode).map_err(io("setting the mode of", &path))?;
+    if (uid, gid) == (0, 0) {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).map_err(io("giving away", &path))
 }
 
 fn hosts(hostname: &str, ips: &[IpAddr]) -> String {

@@ -113,7 +113,12 @@ fn shared_namespaces(facts: &SandboxRecord) -> Namespaces {
         (Some(pinned), NamespaceMode::Pod) => Namespace::Path(path(pinned).clone()),
         _ => Namespace::Host,
     };
-    let user = if asked.user.is_some() { Namespace::New } else { Namespace::Host };
+    // Without its pin no container of the pod may run as the host's users.
+    let user = match (&asked.user, facts.namespaces.as_ref().and_then(|set| set.user.as_ref())) {
+        (None, _) => Namespace::Host,
+        (Some(_), Some(path)) => Namespace::Path(path.clone()),
+        (Some(_), None) => Namespace::New,
+    };
     Namespaces {
         network: own(&asked.network, |pinned| &pinned.net),
         ipc: own(&asked.ipc, |pinned| &pinned.ipc),
@@ -152,6 +157,7 @@ mod tests {
             net: "/n/net".into(),
             ipc: "/n/ipc".into(),
             uts: "/n/uts".into(),
+            user: None,
         };
         let path = |name: &str| Namespace::Path(format!("/n/{name}").into());
         for (network, ipc, expected) in [

@@ -9,7 +9,7 @@ use crate::error::below;
 use crate::kept::{Kept, blocking};
 use crate::neighbours::network_failed;
 use crate::state::SandboxRecord;
-use crate::{Error, ErrorKind, EventKind, Result, host};
+use crate::{Error, ErrorKind, EventKind, Result, host, selinux};
 use orlop_model::{SandboxId, Timestamp};
 use orlop_network::{AttachRequest, Attached, DetachRequest, DnsSettings, PortMapping, Protocol};
 use orlop_spec::request::{self, NamespaceMode, SandboxConfig};
@@ -46,6 +46,11 @@ pub(crate) async fn run(
 
 fn first_facts(context: &Context, id: SandboxId, config: Arc<SandboxConfig>) -> SandboxRecord {
     let own_cgroup = config.cgroup_parent.is_empty();
+    let selinux_level = context.host.selinux.as_ref().map(|_| {
+        let pods = context.index.all_sandboxes();
+        let levels = pods.iter().filter_map(|pod| pod.facts.get().selinux_level.clone());
+        selinux::pick_level(&levels.collect(), rand::random)
+    });
     let cgroup_parent = if own_cgroup {
         cgroup_path(&context.options.default_cgroup_parent, id.as_str())
     } else {
@@ -62,6 +67,7 @@ fn first_facts(context: &Context, id: SandboxId, config: Arc<SandboxConfig>) -> 
         cgroup_parent,
         own_cgroup,
         made_cgroups: Vec::new(),
+        selinux_level,
         init_pid: None,
         init_ended_at: None,
         failed: None,
@@ -153,11 +159,15 @@ impl Making {
     }
 
     async fn take_namespaces(&self) -> Result<Option<orlop_network::Namespaces>> {
-        let own_ipc = self.facts.config.security.namespaces.ipc == NamespaceMode::Pod;
-        if !self.own_network() && !own_ipc {
-            return Ok(None);
-        }
-        let taken = self.context.network.namespaces().await;
+        let asked = &self.facts.config.security.namespaces;
+        let taken = match &asked.user {
+            Some(user) => {
+                let network = &self.context.network;
+                network.owned_namespaces(id_map(user.uids), id_map(user.gids)).await
+            }
+            None if !self.own_network() && asked.ipc != NamespaceMode::Pod => return Ok(None),
+            None => self.context.network.namespaces().await,
+        };
         taken.map(Some).map_err(|error| self.network_error("taking namespaces", error))
     }
 
@@ -222,8 +232,8 @@ impl Making {
             return Ok(());
         }
         let (dir, hostname) = (self.context.sandbox_dir(&self.facts.id), self.hostname());
-        let ips = self.facts.ips.clone();
-        blocking(move || files::write_hosts(&dir, &hostname, &ips)).await
+        let (ips, config) = (self.facts.ips.clone(), Arc::clone(&self.facts.config));
+        blocking(move || files::write_hosts(&dir, &config, &hostname, &ips)).await
     }
 
     fn network_error(&self, what: &'static str, error: orlop_network::NetworkError) -> Error {
@@ -299,6 +309,14 @@ pub(super) fn detach_request(facts: &SandboxRecord) -> DetachRequest {
         name: metadata.name.clone(),
         namespace: metadata.namespace.clone(),
         uid: metadata.uid.clone(),
+    }
+}
+
+fn id_map(mapping: request::IdMapping) -> orlop_sys::process::IdMap {
+    orlop_sys::process::IdMap {
+        inside: mapping.container_id,
+        outside: mapping.host_id,
+        count: mapping.length,
     }
 }
 

@@ -100,59 +100,68 @@ fn sysctls_and_host_name() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let network = Network::open(host.config.clone()).unwrap();
-            let set = network.namespaces().await.unwrap();
-            let wanted = BTreeMap::from([
-                ("net.core.somaxconn".to_owned(), "4321".to_owned()),
-                ("kernel.shm_rmid_forced".to_owned(), "1".to_owned()),
-                ("fs.mqueue.msg_max".to_owned(), "12".to_owned()),
-            ]);
-            network.apply_sysctls(&set, &wanted).await.unwrap();
-            let read = |path: &str| {
-                std::fs::read_to_string(Path::new("/proc/sys").join(path))
-                    .unwrap()
-                    .trim()
-                    .to_owned()
-            };
-            assert_eq!(inside(&set.net, || read("net/core/somaxconn")), "4321");
-            assert_ne!(read("net/core/somaxconn"), "4321");
-            let ipc = crate::netns::open(&set.ipc).unwrap();
-            let entered = [(
-                std::os::fd::AsFd::as_fd(&ipc),
-                rustix::thread::LinkNameSpaceType::InterProcessCommunication,
-            )];
-            assert_eq!(
-                crate::netns::inside(&entered, || (
-                    read("kernel/shm_rmid_forced"),
-                    read("fs/mqueue/msg_max")
-                ))
-                .unwrap(),
-                ("1".into(), "12".into())
+            let map = orlop_sys::process::IdMap { inside: 0, outside: 100_000, count: 65_536 };
+            sysctls_and_host_name_of(&network, network.namespaces().await.unwrap()).await;
+            let owned = network.owned_namespaces(map, map).await.unwrap();
+            let user = owned.user.clone().unwrap();
+            assert_ne!(
+                std::fs::metadata(&user).unwrap().ino(),
+                std::fs::metadata("/proc/self/ns/user").unwrap().ino()
             );
-            for (key, value) in
-                [("vm.swappiness", "1"), ("net.core.nonsense", "1"), ("net.core.somaxconn", "many")]
-            {
-                let bad = BTreeMap::from([(key.to_owned(), value.to_owned())]);
-                let error = network.apply_sysctls(&set, &bad).await.unwrap_err();
-                assert!(
-                    matches!(error, crate::NetworkError::Invalid(_))
-                        && error.to_string().contains(key),
-                    "{error}"
-                );
-            }
-            network.set_hostname(&set, "a-pod").await.unwrap();
-            let uts = crate::netns::open(&set.uts).unwrap();
-            let entered = [(
-                std::os::fd::AsFd::as_fd(&uts),
-                rustix::thread::LinkNameSpaceType::HostNameAndNISDomainName,
-            )];
-            let name =
-                crate::netns::inside(&entered, || rustix::system::uname().nodename().to_owned())
-                    .unwrap();
-            assert_eq!(name.to_str().unwrap(), "a-pod");
-            assert!(network.set_hostname(&set, &"x".repeat(65)).await.is_err());
-            network.release(&set.slot).await.unwrap();
+            sysctls_and_host_name_of(&network, owned).await;
+            assert!(!user.exists());
+            network.close().await.unwrap();
+            assert_eq!(pins(&host.config.run_dir), 0);
         });
     });
+}
+
+async fn sysctls_and_host_name_of(network: &Network, set: crate::Namespaces) {
+    let wanted = BTreeMap::from([
+        ("net.core.somaxconn".to_owned(), "4321".to_owned()),
+        ("kernel.shm_rmid_forced".to_owned(), "1".to_owned()),
+        ("fs.mqueue.msg_max".to_owned(), "12".to_owned()),
+    ]);
+    network.apply_sysctls(&set, &wanted).await.unwrap();
+    let read = |path: &str| {
+        std::fs::read_to_string(Path::new("/proc/sys").join(path)).unwrap().trim().to_owned()
+    };
+    assert_eq!(inside(&set.net, || read("net/core/somaxconn")), "4321");
+    assert_ne!(read("net/core/somaxconn"), "4321");
+    let ipc = crate::netns::open(&set.ipc).unwrap();
+    let entered = [(
+        std::os::fd::AsFd::as_fd(&ipc),
+        rustix::thread::LinkNameSpaceType::InterProcessCommunication,
+    )];
+    assert_eq!(
+        crate::netns::inside(&entered, || (
+            read("kernel/shm_rmid_forced"),
+            read("fs/mqueue/msg_max")
+        ))
+        .unwrap(),
+        ("1".into(), "12".into())
+    );
+    for (key, value) in
+        [("vm.swappiness", "1"), ("net.core.nonsense", "1"), ("net.core.somaxconn", "many")]
+    {
+        let bad = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let error = network.apply_sysctls(&set, &bad).await.unwrap_err();
+        assert!(
+            matches!(error, crate::NetworkError::Invalid(_)) && error.to_string().contains(key),
+            "{error}"
+        );
+    }
+    network.set_hostname(&set, "a-pod").await.unwrap();
+    let uts = crate::netns::open(&set.uts).unwrap();
+    let entered = [(
+        std::os::fd::AsFd::as_fd(&uts),
+        rustix::thread::LinkNameSpaceType::HostNameAndNISDomainName,
+    )];
+    let name =
+        crate::netns::inside(&entered, || rustix::system::uname().nodename().to_owned()).unwrap();
+    assert_eq!(name.to_str().unwrap(), "a-pod");
+    assert!(network.set_hostname(&set, &"x".repeat(65)).await.is_err());
+    network.release(&set.slot).await.unwrap();
 }
 
 #[test]

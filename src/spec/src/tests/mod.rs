@@ -21,6 +21,8 @@ pub(crate) struct World {
     pub(crate) host: HostFeatures,
     pub(crate) seccomp: Option<oci_spec::runtime::LinuxSeccomp>,
     pub(crate) selinux: Option<SelinuxLabels>,
+    pub(crate) image_volumes:
+        std::collections::BTreeMap<std::path::PathBuf, Vec<std::path::PathBuf>>,
     pub(crate) devices: Vec<ResolvedDevice>,
     pub(crate) rlimits: Vec<Rlimit>,
 }
@@ -60,6 +62,7 @@ impl World {
             },
             seccomp: None,
             selinux: None,
+            image_volumes: std::collections::BTreeMap::new(),
             devices: Vec::new(),
             rlimits: Vec::new(),
         }
@@ -79,6 +82,7 @@ impl World {
             seccomp: self.seccomp.as_ref(),
             apparmor_default: Some("orlop-default"),
             selinux: self.selinux.as_ref(),
+            image_volumes: &self.image_volumes,
             devices: &self.devices,
             rlimits: &self.rlimits,
         }

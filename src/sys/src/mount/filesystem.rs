@@ -4,7 +4,7 @@ use super::Attributes;
 use crate::error::{Context, Error, Result};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -35,6 +35,35 @@ impl Filesystem {
         let result = rustix::mount::fsconfig_set_string(&self.context, key, value);
         self.explain(result, || format!("{key}={}", String::from_utf8_lossy(value)))?;
         Ok(self)
+    }
+
+    /// An option whose value is an open file.
+    pub fn descriptor(&self, key: &str, value: BorrowedFd<'_>) -> Result<&Self> {
+        let result = rustix::mount::fsconfig_set_fd(&self.context, key, value);
+        self.explain(result, || format!("{key} by descriptor"))?;
+        Ok(self)
+    }
+
+    /// The layers of an overlay, top first.
+    pub(super) fn lowers<P: AsRef<Path>>(&self, lowers: &[P]) -> Result<()> {
+        let mut lowers = lowers.iter().map(|path| path.as_ref().as_os_str().as_bytes());
+        let Some(first) = lowers.next() else { return Ok(()) };
+        match rustix::mount::fsconfig_set_string(&self.context, "lowerdir+", first) {
+            Ok(()) => {
+                for lower in lowers {
+                    self.string("lowerdir+", lower)?;
+                }
+                Ok(())
+            }
+            // Before Linux 6.7 all layers are one string, in which ":" and "\" are escaped.
+            Err(Errno::INVAL) => {
+                let all: Vec<_> = std::iter::once(first).chain(lowers).map(escape).collect();
+                self.string("lowerdir", &all.join(&b':')).map(drop)
+            }
+            result => {
+                self.explain(result, || format!("lowerdir+={}", String::from_utf8_lossy(first)))
+            }
+        }
     }
 
     /// An option as mount(8) writes it: `key` or `key=value`.
@@ -83,23 +112,7 @@ pub fn overlay<P: AsRef<Path>>(
     attributes: u64,
 ) -> Result<OwnedFd> {
     let overlay = Filesystem::open("overlay")?;
-    let mut lowers = lowers.iter().map(|path| path.as_ref().as_os_str().as_bytes());
-    if let Some(first) = lowers.next() {
-        match rustix::mount::fsconfig_set_string(&overlay.context, "lowerdir+", first) {
-            Ok(()) => {
-                for lower in lowers {
-                    overlay.string("lowerdir+", lower)?;
-                }
-            }
-            // Before Linux 6.7 all layers are one string, in which ":" and "\" are escaped.
-            Err(Errno::INVAL) => {
-                let all: Vec<_> = std::iter::once(first).chain(lowers).map(escape).collect();
-                overlay.string("lowerdir", &all.join(&b':'))?;
-            }
-            result => overlay
-                .explain(result, || format!("lowerdir+={}", String::from_utf8_lossy(first)))?,
-        }
-    }
+    overlay.lowers(lowers)?;
     if let Some((upper, work)) = upper {
         overlay.string("upperdir", upper.as_os_str().as_bytes())?;
         overlay.string("workdir", work.as_os_str().as_bytes())?;

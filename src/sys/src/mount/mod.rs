@@ -5,10 +5,12 @@
 
 mod attributes;
 mod filesystem;
+mod idmapped;
 mod table;
 
 pub use attributes::{Attributes, Propagation, set_attributes, set_idmap, set_propagation};
 pub use filesystem::{Filesystem, overlay};
+pub use idmapped::{Layers, Mapping, idmapped_overlay};
 pub use table::{MountEntry, mount_table};
 
 use crate::error::{Context, Result};

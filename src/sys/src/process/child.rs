@@ -83,6 +83,10 @@ fn join(plan: &Plan<'_>) {
             SpawnStep::Join,
             call(libc::SYS_setns, [fd as usize, namespaces as usize, 0, 0, 0, 0]),
         );
+        // Our ids are nobody's there; what an exec leaves of our rights depends on being root.
+        if namespaces & libc::CLONE_NEWUSER != 0 {
+            become_root(plan);
+        }
     }
 }
 
@@ -131,6 +135,10 @@ fn take_root(plan: &Plan<'_>) {
         // The parent could not write the maps: it knows why.
         exit();
     }
+    become_root(plan);
+}
+
+fn become_root(plan: &Plan<'_>) {
     check(plan, SpawnStep::Ids, call(libc::SYS_setresgid, [0; 6]));
     check(plan, SpawnStep::Ids, call(libc::SYS_setgroups, [0; 6]));
     check(plan, SpawnStep::Ids, call(libc::SYS_setresuid, [0; 6]));

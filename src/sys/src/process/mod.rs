@@ -5,6 +5,7 @@
 
 mod child;
 mod exec;
+mod holder;
 mod output;
 mod own;
 mod pidfd;
@@ -15,6 +16,7 @@ mod spawn;
 mod stack;
 
 pub use exec::exec;
+pub use holder::{NamespaceHolder, write_inside};
 pub use output::{Output, output};
 pub use own::{
     block_termination, close_on_exec_from, inherited, new_session_keyring, reap_until_terminated,

@@ -1,7 +1,7 @@
 //! A copy of a program in memory that nobody can change any more.
 
 use crate::error::{Context, Result};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, SealFlags};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -18,6 +18,9 @@ pub fn sealed_copy(path: &Path) -> Result<OwnedFd> {
         .context("memfd_create", name)?;
     let mut target = File::from(memfd);
     std::io::copy(&mut source, &mut target).context("copy", name)?;
+    // Who may not read a program that he runs may not look into the process either: root of a
+    // container's user namespace, however much it may do there, cannot trace one of ours.
+    rustix::fs::fchmod(&target, Mode::from_raw_mode(0o711)).context("chmod", name)?;
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
     rustix::fs::fcntl_add_seals(&target, seals).context("seal", name)?;
     // The writable description goes; what is left can only be read and executed.

@@ -250,7 +250,8 @@ impl<'a> Command<'a> {
     }
 
     /// Joins namespaces first: `fd` of a namespace or a pidfd, with the `CLONE_NEW*` bits to join.
-    /// The child is born inside them, the caller stays where it is.
+    /// The child is born inside them, the caller stays where it is. In a user namespace, which has to
+    /// come before what it owns, the child becomes root.
     pub fn join(&mut self, fd: BorrowedFd<'a>, namespaces: Namespaces) -> &mut Self {
         self.joins.push((fd, namespaces));
         self
@@ -315,7 +316,7 @@ impl<'a> Command<'a> {
             self.clone_middle(&plan, &pipes)?
         } else {
             self.enter_cgroup(&mut args);
-            clone_blocked(&args, child::direct, &plan)?
+            clone_blocked(&args, child::direct, ptr::from_ref(&plan).expose_provenance())?
         };
         // SAFETY: clone3 made this descriptor for us and wrote it here.
         let fd = unsafe { OwnedFd::from_raw_fd(plan.pidfd.load(Ordering::Acquire)) };
@@ -341,7 +342,7 @@ impl<'a> Command<'a> {
             ..CloneArgs::default()
         };
         self.enter_cgroup(&mut args);
-        clone_blocked(&args, child::middle, plan)?;
+        clone_blocked(&args, child::middle, ptr::from_ref(plan).expose_provenance())?;
         // SAFETY: clone3 made this descriptor for us and wrote it here.
         let middle = Pidfd::from_fd(unsafe { OwnedFd::from_raw_fd(fd.load(Ordering::Acquire)) });
         middle.wait().map_err(|error| (SpawnStep::Clone, error.errno))?;
@@ -385,8 +386,13 @@ impl<'a> Command<'a> {
     }
 }
 
-/// clone3 with every signal blocked: a handler must not run in a child that shares our memory.
-fn clone_blocked(args: &CloneArgs, entry: extern "C" fn(usize) -> !, plan: &Plan<'_>) -> Step<i32> {
+/// clone3 with every signal blocked: a handler must not run in a child that shares our memory. The
+/// caller keeps the stack and what `plan` is the address of until the child has executed or ended.
+pub(super) fn clone_blocked(
+    args: &CloneArgs,
+    entry: extern "C" fn(usize) -> !,
+    plan: usize,
+) -> Step<i32> {
     let all = [u64::MAX];
     let mut before = [0_u64];
     let how = libc::SIG_SETMASK as usize;
@@ -398,9 +404,8 @@ fn clone_blocked(args: &CloneArgs, entry: extern "C" fn(usize) -> !, plan: &Plan
             [how, all.as_ptr().addr(), before.as_mut_ptr().addr(), size, 0, 0],
         )
     };
-    let address = ptr::from_ref(plan).expose_provenance();
-    // SAFETY: stack and plan outlive the child's use of them: `supervise` waits for its exec or end.
-    let pid = unsafe { raw::clone3(args, entry, address) };
+    // SAFETY: stack and plan outlive the child's use of them: every caller waits for its exec or end.
+    let pid = unsafe { raw::clone3(args, entry, plan) };
     // SAFETY: as above.
     unsafe { raw::syscall(libc::SYS_rt_sigprocmask, [how, before.as_ptr().addr(), 0, size, 0, 0]) };
     if pid < 0 { Err((SpawnStep::Clone, -pid as i32)) } else { Ok(pid as i32) }
@@ -420,7 +425,7 @@ fn read_report(fd: BorrowedFd<'_>) -> Option<(SpawnStep, i32)> {
     }
 }
 
-fn write_maps(pid: i32, uids: &[IdMap], gids: &[IdMap]) -> Step<()> {
+pub(super) fn write_maps(pid: i32, uids: &[IdMap], gids: &[IdMap]) -> Step<()> {
     for (file, maps) in [("gid_map", gids), ("uid_map", uids)] {
         let lines: String = maps
             .iter()

@@ -7,6 +7,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 /// Memory with a guard page at its lower end.
+#[derive(Debug)]
 pub(super) struct Stack(*mut c_void);
 
 impl Stack {

@@ -42,13 +42,7 @@ fn container_basics() {
             ("log_path", log(&"a".repeat(5000))),
             (
                 "CDI_devices[0].name",
-                ctr(|raw| raw.cdi_devices = vec![v1::CdiDevice { name: "v.com/gpu=0".into() }]),
-            ),
-            (
-                "annotations[\"cdi.k8s.io/x\"]",
-                ctr(|raw| {
-                    drop(raw.annotations.insert("cdi.k8s.io/x".into(), "v.com/gpu=0".into()))
-                }),
+                ctr(|raw| raw.cdi_devices = vec![v1::CdiDevice { name: String::new() }]),
             ),
             ("stop_signal", ctr(|raw| raw.stop_signal = 66)),
             ("stop_signal", ctr(|raw| raw.stop_signal = -1)),
@@ -84,6 +78,10 @@ fn container_mounts_and_devices() {
     let map =
         |container_id, length| v1::IdMapping { container_id, host_id: 1000 + container_id, length };
     let image = || Some(v1::ImageSpec { image: "a".into(), ..Default::default() });
+    let with_sub_path = |path: &str| {
+        let image_sub_path = path.to_owned();
+        mount(v1::Mount { image: image(), readonly: true, image_sub_path, ..volume("/b", "") })
+    };
     let with_image = |host_path: &str, readonly| {
         mount(v1::Mount { image: image(), readonly, ..volume("/b", host_path) })
     };
@@ -123,7 +121,9 @@ fn container_mounts_and_devices() {
             ),
             ("mounts[1].host_path", with_image("/b", true)),
             ("mounts[1].readonly", with_image("", false)),
-            ("mounts[1].image", with_image("", true)),
+            ("mounts[1].image_sub_path", with_sub_path("../x")),
+            ("mounts[1].image_sub_path", with_sub_path("/x")),
+            ("mounts[1].image_sub_path", with_sub_path("a/../../x")),
             ("mounts[1].uidMappings[0].length", mapped(vec![map(0, 0)], vec![map(0, 1)])),
             ("mounts[1].gidMappings[1]", mapped(vec![map(0, 1)], vec![map(0, 5), map(4, 5)])),
             ("mounts[1].uidMappings", mapped(vec![map(0, 1)], vec![])),

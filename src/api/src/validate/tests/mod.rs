@@ -8,8 +8,13 @@ use crate::v1;
 use crate::v1::security_profile::ProfileType;
 use orlop_spec::request::SandboxConfig;
 
-const ABLE: Abilities =
-    Abilities { user_namespaces: true, recursive_read_only: true, systemd: false };
+const ABLE: Abilities = Abilities {
+    user_namespaces: true,
+    user_namespaces_host_network: true,
+    supplemental_groups: true,
+    recursive_read_only: true,
+    systemd: false,
+};
 
 fn good_sandbox() -> v1::PodSandboxConfig {
     v1::PodSandboxConfig {

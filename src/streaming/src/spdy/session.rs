@@ -300,7 +300,8 @@ impl Session {
     pub fn release(&mut self, stream: u32, status: Reset) {
         let Some(found) = self.streams.remove(&stream) else { return };
         let unread = found.inbound.len() as u32;
-        if !found.reset && !(found.finished && found.peer_finished) {
+        let over = found.reset || (found.finished && found.peer_finished);
+        if !over {
             self.send_reset(stream, status);
         }
         self.acknowledge(stream, unread);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes small archives of every dialect to start fuzzing from. usage: make_corpus.py <directory>"""
+"""Writes small archives of every dialect to start fuzzing from. usage: read_layer.py <directory>"""
 
 import io
 import os

@@ -77,6 +77,11 @@ struct Tracked {
     pull: RunningPull,
     /// Bytes by layer.
     fetched: BTreeMap<Digest, u64>,
+    /// The last event about the whole and about each layer, for those who come later.
+    head: Option<ProgressEvent>,
+    layers: BTreeMap<Digest, ProgressEvent>,
+    /// Those who joined the pull.
+    followers: Vec<Progress>,
 }
 
 /// Follows one pull; it is off the list when this is dropped.
@@ -94,6 +99,21 @@ impl Running {
         lock(&self.0).values().map(|tracked| lock(tracked).pull.clone()).collect()
     }
 
+    /// Tells somebody who joined a running pull what happened so far, and from now on.
+    pub(crate) fn follow(&self, reference: &str, progress: Progress) {
+        let all = lock(&self.0);
+        let Some(tracked) = all.values().rfind(|one| lock(one).pull.reference == reference) else {
+            return;
+        };
+        let mut tracked = lock(tracked);
+        tracked
+            .head
+            .iter()
+            .chain(tracked.layers.values())
+            .for_each(|event| progress(event.clone()));
+        tracked.followers.push(progress);
+    }
+
     /// Puts a pull on the list; the listener keeps its numbers.
     pub(crate) fn track(&self, reference: String) -> (Track<'_>, Progress) {
         let pull = RunningPull {
@@ -104,7 +124,14 @@ impl Running {
             bytes: 0,
             bytes_done: 0,
         };
-        let tracked = Arc::new(Mutex::new(Tracked { pull, fetched: BTreeMap::new() }));
+        let tracked = Tracked {
+            pull,
+            fetched: BTreeMap::new(),
+            head: None,
+            layers: BTreeMap::new(),
+            followers: Vec::new(),
+        };
+        let tracked = Arc::new(Mutex::new(tracked));
         let mut all = lock(&self.0);
         let key = all.last_key_value().map_or(0, |(last, _)| last + 1);
         all.insert(key, tracked.clone());
@@ -121,6 +148,13 @@ impl Drop for Track<'_> {
 
 impl Tracked {
     fn note(&mut self, event: ProgressEvent) {
+        self.followers.iter().for_each(|follower| follower(event.clone()));
+        match &event {
+            ProgressEvent::Resolved { .. } => self.head = Some(event.clone()),
+            ProgressEvent::Layer { blob, .. } => {
+                self.layers.insert(blob.clone(), event.clone());
+            }
+        }
         match event {
             ProgressEvent::Resolved { layers, bytes, .. } => {
                 (self.pull.layers, self.pull.bytes) = (layers, bytes);

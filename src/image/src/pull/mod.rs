@@ -62,13 +62,16 @@ pub(crate) async fn pull(
     progress: Option<Progress>,
 ) -> Result<Digest, PullError> {
     let (work, name, credentials) = (inner.clone(), reference.clone(), auth.clone());
-    let shared = Arc::new(Shared { listeners: Mutex::new(progress.into_iter().collect()) });
-    let (ticket, _) = inner.pulls.join((reference.clone(), auth), move |cancel| async move {
+    let shared = Arc::new(Shared { listeners: Mutex::new(progress.iter().cloned().collect()) });
+    let (ticket, started) = inner.pulls.join((reference.clone(), auth), move |cancel| async move {
         let (_track, listener) = work.running.track(name.to_string());
         shared.add(listener);
         let result = run(&work, &name, credentials, shared, cancel).await;
         result.map_err(|kind| PullError { reference: name, kind })
     });
+    if let Some(progress) = progress.filter(|_| !started) {
+        inner.running.follow(&reference.to_string(), progress);
+    }
     match ticket.wait().await {
         Some(result) => result,
         None => {

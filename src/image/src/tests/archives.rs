@@ -282,10 +282,31 @@ async fn running_pulls_are_listed() {
     assert_eq!((pull.reference.as_str(), pull.layers), (name.to_string().as_str(), 2));
     let sizes = parts().layers.iter().map(|layer| layer.packed.len() as u64).sum::<u64>();
     assert!(pull.bytes == sizes && pull.bytes_done > 0 && pull.bytes_done < sizes, "{pull:?}");
+    // Who joins hears what happened before.
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let sink = heard.clone();
+    let listener: crate::Progress = Arc::new(move |event| sink.lock().unwrap().push(event));
+    let mut joined = Box::pin(store.pull(&name, None, Some(listener)));
+    assert!(futures_poll(joined.as_mut()).await.is_none());
+    let seen = heard.lock().unwrap().clone();
+    assert!(matches!(seen[0], ProgressEvent::Resolved { layers: 2, .. }), "{seen:?}");
+    assert!(seen.len() > 1, "{seen:?}");
+    drop(joined);
     pulling.abort();
     let _ = pulling.await;
     // The abandoned pull winds down; its last act is to leave the list.
     while !store.pulls().is_empty() {
         tokio::task::yield_now().await;
     }
+}
+
+/// Polls a future once.
+async fn futures_poll<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(context) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
 }

@@ -1,6 +1,7 @@
 //! What a node's operator decides.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Settings of the runtime.
 #[derive(Debug, Clone)]
@@ -15,6 +16,10 @@ pub struct Options {
     pub handlers: Vec<String>,
     /// Directory of seccomp profiles; a relative Localhost profile lives beneath it.
     pub seccomp_dir: PathBuf,
+    /// How long a start may take before it is undone: mounts and the image's disk are involved.
+    pub start_patience: Duration,
+    /// The CRIU program; `None`: no checkpoints.
+    pub criu: Option<PathBuf>,
     /// Bytes of stdout and of stderr each that an ExecSync reply carries at most.
     pub exec_output_cap: usize,
 }
@@ -27,6 +32,8 @@ impl Default for Options {
             default_cgroup_parent: "/orlop".into(),
             handlers: vec!["orlop".into()],
             seccomp_dir: "/etc/orlop/seccomp".into(),
+            start_patience: Duration::from_secs(110),
+            criu: None,
             exec_output_cap: 16 << 20,
         }
     }

@@ -7,7 +7,7 @@
 use orlop_model::{ContainerId, Digest, SandboxId, Signal, Timestamp};
 use orlop_network::Namespaces;
 use orlop_spec::ResolvedUser;
-use orlop_spec::request::{ContainerConfig, SandboxConfig};
+use orlop_spec::request::{ContainerConfig, Resources, SandboxConfig};
 use orlop_store::Record;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -69,6 +69,11 @@ pub(crate) struct SandboxRecord {
     pub(crate) made_cgroups: Vec<String>,
     /// Process id of the shared PID namespace's init.
     pub(crate) init_pid: Option<u32>,
+    /// The pod's overhead and limits, once they were changed.
+    #[serde(default)]
+    pub(crate) overhead: Option<Resources>,
+    #[serde(default)]
+    pub(crate) resources: Option<Resources>,
     /// When its init ended without being asked to.
     #[serde(default)]
     pub(crate) init_ended_at: Option<Timestamp>,
@@ -131,12 +136,22 @@ pub(crate) struct ContainerRecord {
     pub(crate) user: ResolvedUser,
     pub(crate) stop_signal: Signal,
     pub(crate) cgroup: String,
+    /// Its limits, once they were changed.
+    #[serde(default)]
+    pub(crate) resources: Option<Resources>,
     /// When its program was let go.
     #[serde(default)]
     pub(crate) started_at: Option<Timestamp>,
     /// Its end.
     #[serde(default)]
     pub(crate) end: Option<End>,
+}
+
+impl ContainerRecord {
+    /// The limits in force.
+    pub(crate) fn resources(&self) -> &Resources {
+        self.resources.as_ref().unwrap_or(&self.config.resources)
+    }
 }
 
 impl Record for ContainerRecord {
@@ -215,6 +230,8 @@ pub(crate) mod tests {
             own_cgroup: true,
             made_cgroups: Vec::new(),
             init_pid: None,
+            overhead: None,
+            resources: None,
             init_ended_at: None,
             failed: None,
             stop_asked_at: None,
@@ -238,6 +255,7 @@ pub(crate) mod tests {
             user: ResolvedUser::default(),
             stop_signal: Signal::TERM,
             cgroup: "/orlop/s1/c1".into(),
+            resources: None,
             started_at: None,
             end: None,
         }

@@ -227,6 +227,7 @@ impl Preparation {
             user,
             stop_signal: self.config.stop_signal.unwrap_or(image.stop_signal),
             cgroup: self.cgroup,
+            resources: None,
             started_at: None,
             end: None,
             config: self.config,

@@ -30,14 +30,18 @@ pub(crate) async fn supervise(context: Arc<Context>, container: Arc<Container>) 
 
 /// Returns with the end of the container.
 async fn watch(container: &Container, client: &Client) -> End {
-    tokio::select! {
-        () = client.closed() => return left_behind(container).await,
-        () = container.reached(Phase::Running) => {}
-    }
     match client.wait("").await {
         Ok(exit) => {
+            // A start that is on its way knows better why the waiting init has ended, or that the
+            // program began before.
+            let started = container.turn.lock().await;
+            let message = match container.phase() {
+                Phase::Created => "its init ended before it was started".to_owned(),
+                _ => String::new(),
+            };
+            drop(started);
             let oom = recorded_end(container).await.is_some_and(|(_, oom)| oom);
-            End { how: How::Exited { code: exit.code, oom }, at: exit.at, message: String::new() }
+            End { how: How::Exited { code: exit.code, oom }, at: exit.at, message }
         }
         Err(error) => {
             if !error.is_gone() {

@@ -63,6 +63,8 @@ fn first_facts(context: &Context, id: SandboxId, config: Arc<SandboxConfig>) -> 
         own_cgroup,
         made_cgroups: Vec::new(),
         init_pid: None,
+        overhead: None,
+        resources: None,
         init_ended_at: None,
         failed: None,
         stop_asked_at: None,
@@ -250,6 +252,7 @@ impl Making {
         if let Some(client) = &self.init {
             tokio::spawn(watch_init(Arc::clone(&sandbox), client.clone()));
         }
+        context.tell(EventKind::Created, &id, None);
         let state =
             if self.facts.failed.is_some() { EventKind::Stopped } else { EventKind::Started };
         context.tell(state, &id, None);

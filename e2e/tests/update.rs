@@ -64,8 +64,6 @@ fn limits_change_while_a_container_runs() {
     assert!(quota == "1800000" || quota == "1800000 900000", "{quota}");
     world.crictl(&["update", "--cpuset-cpus", "0", &id]);
     assert_eq!(limit(&world, &id, ("cpuset", "cpuset.cpus"), "cpuset.cpus"), "0");
-    world.crictl(&["update", "--oom-score-adj", "700", &id]);
-    assert_eq!(world.crictl(&["exec", "--sync", &id, "cat", "/proc/1/oom_score_adj"]), "700");
 
     // Below what is in use: refused, and nothing has changed.
     world.crictl(&["exec", "--sync", &id, "sh", "-c", "head -c 20000000 /dev/zero >/dev/shm/x"]);
@@ -102,6 +100,41 @@ fn limits_change_while_a_container_runs() {
     world.crictl(&["stop", "--timeout", "0", &id]);
     let error = world.crictl_error(&["update", "--memory", "67108864", &id]);
     assert!(error.contains("FailedPrecondition"), "{error}");
+}
+
+/// crictl has a flag for it, and sends 0 whatever it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oom_score_changes_for_every_process() {
+    let mut world = tokio::task::block_in_place(World::new);
+    let id = tokio::task::block_in_place(|| {
+        let image = world.busybox();
+        let config = world.pod("scored", json!({}));
+        let pod = world.run_pod(&config);
+        let script = ["sh", "-c", "sleep 1000 & wait"];
+        world.run_container(&pod, &config, &world.container("c", &image, &script, json!({})))
+    });
+    let (mut runtime, _) = world.services().await;
+    let update = |score, shares| k8s_cri::v1::UpdateContainerResourcesRequest {
+        container_id: id.clone(),
+        linux: Some(LinuxContainerResources {
+            oom_score_adj: score,
+            cpu_shares: shares,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    runtime.update_container_resources(update(700, 0)).await.unwrap();
+    // A score of zero is one that is not set.
+    runtime.update_container_resources(update(0, 300)).await.unwrap();
+    let error = runtime.update_container_resources(update(1001, 0)).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::InvalidArgument);
+    tokio::task::block_in_place(|| {
+        let found = resources(&world, &id);
+        assert_eq!((&found["oomScoreAdj"], &found["cpuShares"]), (&json!("700"), &json!("300")));
+        let script = "p=$(pidof sleep); for q in $p $(awk '{print $4}' /proc/$p/stat); do cat /proc/$q/oom_score_adj; done";
+        assert_eq!(world.crictl(&["exec", "--sync", &id, "sh", "-c", script]), "700\n700");
+        drop(world);
+    });
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

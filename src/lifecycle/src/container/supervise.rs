@@ -32,14 +32,11 @@ pub(crate) async fn supervise(context: Arc<Context>, container: Arc<Container>) 
 async fn watch(container: &Container, client: &Client) -> End {
     match client.wait("").await {
         Ok(exit) => {
-            // A start that is on its way knows better why the waiting init has ended, or that the
-            // program began before.
-            let started = container.turn.lock().await;
+            decided(container).await;
             let message = match container.phase() {
                 Phase::Created => "its init ended before it was started".to_owned(),
                 _ => String::new(),
             };
-            drop(started);
             let oom = recorded_end(container).await.is_some_and(|(_, oom)| oom);
             End { how: How::Exited { code: exit.code, oom }, at: exit.at, message }
         }
@@ -47,8 +44,18 @@ async fn watch(container: &Container, client: &Client) -> End {
             if !error.is_gone() {
                 tracing::warn!(container = %container.id, %error, "shim does not tell the exit");
             }
+            decided(container).await;
             left_behind(container).await
         }
+    }
+}
+
+/// A start that is on its way knows better why the waiting init has ended, or that the program began
+/// before: its word comes first. Once a container runs nobody is waited for, since a removal that has
+/// the turn waits for us.
+async fn decided(container: &Container) {
+    if container.phase() == Phase::Created {
+        drop(container.turn.lock().await);
     }
 }
 

@@ -213,7 +213,7 @@ fn walk(top: &Path, ended: impl Fn() -> bool) -> io::Result<(u64, u64)> {
             if ended() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            std::thread::sleep(begun.elapsed() * PAUSE);
+            std::thread::park_timeout(begun.elapsed() * PAUSE);
             begun = Instant::now();
         }
         // It may have gone since it was listed.

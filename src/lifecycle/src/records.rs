@@ -10,6 +10,9 @@ pub(crate) struct Records<R> {
     copies: RecordDir<R>,
 }
 
+/// Records with their names, and what was wrong with the others.
+pub(crate) type Found<R> = (Vec<(String, R)>, Vec<Damaged>);
+
 /// A record whose file could not be read.
 pub(crate) struct Damaged {
     pub(crate) bad: BadRecord,
@@ -38,7 +41,7 @@ impl<R: Record> Records<R> {
     }
 
     /// All records. Of one whose file is damaged, the copy is taken and written back.
-    pub(crate) fn load_all(&self) -> Result<(Vec<(String, R)>, Vec<Damaged>), StoreError> {
+    pub(crate) fn load_all(&self) -> Result<Found<R>, StoreError> {
         let mut found = self.dir.load_all()?;
         let copies = self.copies.load_all()?.records;
         let mut damaged = Vec::new();

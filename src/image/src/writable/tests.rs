@@ -1,3 +1,9 @@
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test runs programs of others, and says what it skips"
+)]
+
 use super::*;
 use std::process::Command;
 

@@ -94,7 +94,7 @@ fn add(
     fd: Option<&OwnedFd>,
     content: impl io::Read,
 ) -> io::Result<()> {
-    let attributes = fd.map(|fd| xattrs(fd)).transpose().unwrap_or_default().unwrap_or_default();
+    let attributes = fd.map(xattrs).transpose().unwrap_or_default().unwrap_or_default();
     let names: Vec<(String, Vec<u8>)> = attributes
         .into_iter()
         .filter_map(|(name, value)| Some((String::from_utf8(name).ok()?, value)))
@@ -128,7 +128,6 @@ fn header(stat: &Stat, kind: EntryType) -> Header {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     #[test]
     fn gnu_tar_reads_it() {
@@ -143,7 +142,8 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, top.join("gone"), FileType::CharacterDevice, mode, 0)
             .unwrap();
         pack(&top, &out).unwrap();
-        let output = Command::new("tar").arg("-tvf").arg(&out).output().unwrap();
+        #[allow(clippy::disallowed_methods, reason = "a program of others")]
+        let output = std::process::Command::new("tar").arg("-tvf").arg(&out).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let mut kinds: Vec<(char, &str)> = text
             .lines()

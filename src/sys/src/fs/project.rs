@@ -10,7 +10,7 @@ const INHERIT: u32 = 0x200;
 const GET: u32 = 0x801c_581f;
 const SET: u32 = 0x401c_5820;
 /// `QCMD(Q_GETQUOTA, PRJQUOTA)`.
-const GET_QUOTA: libc::c_uint = 0x8000_07 << 8 | 2;
+const GET_QUOTA: libc::c_uint = 0x0080_0007 << 8 | 2;
 
 /// `struct fsxattr` of `linux/fs.h`.
 #[repr(C)]

@@ -1,5 +1,6 @@
 //! One persistent connection to an endpoint, and what the measurements ask of it.
 
+use crate::lists::Call;
 use crate::{Peer, Stage};
 use anyhow::{Context, Result};
 use k8s_cri::v1::image_service_client::ImageServiceClient;
@@ -28,6 +29,12 @@ pub struct Client {
 pub struct Pod {
     pub sandbox: String,
     pub container: String,
+}
+
+/// A running pod with several containers.
+pub struct Crowd {
+    sandbox: String,
+    containers: Vec<String>,
 }
 
 type Waiting = Arc<Mutex<std::collections::HashMap<String, oneshot::Sender<Instant>>>>;
@@ -85,6 +92,7 @@ impl Client {
                 ))
             }
         });
+        // Lists of a full node may have more than the 4 MiB that a client takes by default.
         let channel =
             Endpoint::from_static("http://localhost").connect_with_connector(connect).await?;
         let pipes = stage.pipes.join(peer.name.replace(['+', ' '], "-"));
@@ -92,6 +100,7 @@ impl Client {
         let witnesses = Witnesses::listen(pipes.join("pipe"))?;
         let (runtime, images) =
             (RuntimeServiceClient::new(channel.clone()), ImageServiceClient::new(channel));
+        let runtime = runtime.max_decoding_message_size(64 << 20);
         let mut client =
             Self { peer, runtime, images, image: stage.image.clone(), pipes, witnesses };
         client.pull(&stage.image).await?;
@@ -227,6 +236,80 @@ impl Client {
         let remove = RemovePodSandboxRequest { pod_sandbox_id: pod.sandbox.clone() };
         self.runtime.remove_pod_sandbox(remove).await.context("RemovePodSandbox")?;
         Ok(began.elapsed())
+    }
+
+    /// Starts a pod with `count` containers that write a witness and wait.
+    pub async fn crowd(&mut self, count: usize) -> Result<Crowd> {
+        let (first, _) = self.start_pod(false).await?;
+        let mut crowd = Crowd { sandbox: first.sandbox, containers: vec![first.container] };
+        for _ in 1..count {
+            let word = format!("{:016}", NEXT.fetch_add(1, Ordering::Relaxed));
+            let witness = self.witnesses.expect(&word).await;
+            let mut config = self.container_config(&word, false);
+            config.metadata = Some(ContainerMetadata { name: word.clone(), attempt: 0 });
+            let request = CreateContainerRequest {
+                pod_sandbox_id: crowd.sandbox.clone(),
+                config: Some(config),
+                // The name of its cgroup is all that a runtime may take from here.
+                sandbox_config: Some(self.sandbox_config(&word, false)),
+            };
+            let created =
+                self.runtime.create_container(request).await.context("CreateContainer")?;
+            let id = created.into_inner().container_id;
+            let request = StartContainerRequest { container_id: id.clone() };
+            self.runtime.start_container(request).await.context("StartContainer")?;
+            tokio::time::timeout(Duration::from_secs(60), witness)
+                .await
+                .context("no witness")??;
+            crowd.containers.push(id);
+        }
+        Ok(crowd)
+    }
+
+    /// Stops and removes a pod as a kubelet does that is in a hurry.
+    pub async fn remove_crowd(&mut self, crowd: &Crowd) -> Result<()> {
+        for container in &crowd.containers {
+            let stop = StopContainerRequest { container_id: container.clone(), timeout: 0 };
+            self.runtime.stop_container(stop).await.context("StopContainer")?;
+        }
+        let stop = StopPodSandboxRequest { pod_sandbox_id: crowd.sandbox.clone() };
+        self.runtime.stop_pod_sandbox(stop).await.context("StopPodSandbox")?;
+        let remove = RemovePodSandboxRequest { pod_sandbox_id: crowd.sandbox.clone() };
+        self.runtime.remove_pod_sandbox(remove).await.context("RemovePodSandbox")?;
+        Ok(())
+    }
+
+    /// One list; how long it took, and how many items it had.
+    pub async fn list(&mut self, call: Call) -> Result<(Duration, usize)> {
+        let began = Instant::now();
+        let runtime = &mut self.runtime;
+        let items = match call {
+            Call::Containers => runtime
+                .list_containers(ListContainersRequest::default())
+                .await?
+                .into_inner()
+                .containers
+                .len(),
+            Call::Sandboxes => runtime
+                .list_pod_sandbox(ListPodSandboxRequest::default())
+                .await?
+                .into_inner()
+                .items
+                .len(),
+            Call::ContainerStats => runtime
+                .list_container_stats(ListContainerStatsRequest::default())
+                .await?
+                .into_inner()
+                .stats
+                .len(),
+            Call::SandboxStats => runtime
+                .list_pod_sandbox_stats(ListPodSandboxStatsRequest::default())
+                .await?
+                .into_inner()
+                .stats
+                .len(),
+        };
+        Ok((began.elapsed(), items))
     }
 
     /// One ExecSync of a program that ends at once.

@@ -2,6 +2,7 @@
 //! pair by pair in one run. `benches/run` sets the stage; `reference/performance.md` C5 is the protocol.
 
 mod client;
+mod lists;
 mod measure;
 mod memory;
 mod stats;
@@ -24,6 +25,9 @@ struct Arguments {
     /// Rounds that are not counted, first.
     #[arg(long, default_value_t = 5)]
     warmup: usize,
+    /// Containers of the full node whose lists are measured.
+    #[arg(long, default_value_t = 1000)]
+    containers: usize,
     /// Only the rows whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -76,7 +80,7 @@ async fn main() -> anyhow::Result<()> {
         );
     }
     let mut rows = vec![];
-    for measurement in measure::all(&stage) {
+    for measurement in measure::all(&stage, arguments.containers) {
         if measurement.name.contains(&arguments.only) {
             for row in measurement.run(&mut clients, arguments.rounds, arguments.warmup).await? {
                 println!("{row}");

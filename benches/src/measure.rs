@@ -2,7 +2,7 @@
 
 use crate::client::{Client, Pod};
 use crate::stats::{Figures, Row};
-use crate::{Stage, memory};
+use crate::{Stage, lists, memory};
 use anyhow::Result;
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -20,11 +20,12 @@ enum Kind {
     Exec,
     Together { pods: usize, at_once: usize },
     Memory,
+    Lists { containers: usize },
     Pull { image: String, again: bool },
 }
 
 /// Everything that is measured on this stage.
-pub fn all(stage: &Stage) -> Vec<Measurement> {
+pub fn all(stage: &Stage, containers: usize) -> Vec<Measurement> {
     let mut rows = vec![
         ("pod start, bridge", Kind::Start { host_network: false }),
         ("pod start, host network", Kind::Start { host_network: true }),
@@ -33,6 +34,7 @@ pub fn all(stage: &Stage) -> Vec<Measurement> {
         ("50 pods at once", Kind::Together { pods: 50, at_once: 50 }),
         ("100 pods, 10 at once", Kind::Together { pods: 100, at_once: 10 }),
         ("memory", Kind::Memory),
+        ("lists of a full node", Kind::Lists { containers }),
     ]
     .into_iter()
     .map(|(name, kind)| Measurement { name: name.to_owned(), kind })
@@ -66,6 +68,7 @@ impl Measurement {
     ) -> Result<Vec<Row>> {
         let (rounds, warmup) = match self.kind {
             Kind::Memory => return memory_rows(clients).await,
+            Kind::Lists { containers } => return lists::rows(clients, rounds, containers).await,
             Kind::Together { .. } => (rounds.div_ceil(8), 1),
             Kind::Pull { again: false, .. } => (rounds.div_ceil(10), 1),
             _ => (rounds, warmup),
@@ -126,7 +129,7 @@ impl Measurement {
                 }
                 time
             }
-            Kind::Memory => Duration::ZERO,
+            Kind::Memory | Kind::Lists { .. } => Duration::ZERO,
         }))
     }
 }

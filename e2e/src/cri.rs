@@ -27,6 +27,43 @@ impl crate::World {
         (RuntimeServiceClient::new(channel.clone()), ImageServiceClient::new(channel))
     }
 
+    /// A call of the runtime service by name, for what `k8s-cri` does not have yet.
+    pub async fn unary<Q, R>(&self, call: &str, request: Q) -> Result<R, tonic::Status>
+    where
+        Q: prost::Message + 'static,
+        R: prost::Message + Default + 'static,
+    {
+        let mut client = tonic::client::Grpc::new(channel(self.socket()).await);
+        client.ready().await.expect("the daemon answers");
+        let path = format!("/runtime.v1.RuntimeService/{call}").parse().expect("a path");
+        let codec = tonic_prost::ProstCodec::<Q, R>::default();
+        client
+            .unary(tonic::Request::new(request), path, codec)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    /// All replies of a server stream of the runtime service by name.
+    pub async fn stream<Q, R>(&self, call: &str, request: Q) -> Vec<R>
+    where
+        Q: prost::Message + 'static,
+        R: prost::Message + Default + 'static,
+    {
+        let mut client = tonic::client::Grpc::new(channel(self.socket()).await);
+        client.ready().await.expect("the daemon answers");
+        let path = format!("/runtime.v1.RuntimeService/{call}").parse().expect("a path");
+        let codec = tonic_prost::ProstCodec::<Q, R>::default();
+        let answer = client.server_streaming(tonic::Request::new(request), path, codec).await;
+        let mut stream = answer.unwrap_or_else(|error| panic!("{call}: {error}")).into_inner();
+        let mut replies = Vec::new();
+        while let Some(reply) =
+            stream.message().await.unwrap_or_else(|error| panic!("{call}: {error}"))
+        {
+            replies.push(reply);
+        }
+        replies
+    }
+
     /// A pod configuration for crictl; `more` is merged over it.
     pub fn pod(&self, name: &str, more: Value) -> Value {
         let parent = format!(

@@ -6,6 +6,7 @@ use crate::rpc::{Conn, Incoming, ReplyTo};
 use crate::shim::Shim;
 use nix::sys::signalfd::SignalFd;
 use orlop_task::ttrpc::Code;
+use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::collections::BTreeMap;
 use std::io;
@@ -15,6 +16,9 @@ use std::os::fd::OwnedFd;
 const MAX_CONNS: usize = 64;
 /// A shim without container and clients serves nobody; it ends after this many milliseconds.
 const LONELY: u64 = 30_000;
+/// After an accept that failed, the next try comes this many milliseconds later, or with the next
+/// connection that ends.
+const RETRY: u64 = 500;
 
 /// The loop's state.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(crate) struct Server {
     conns: BTreeMap<u32, Conn>,
     next_conn: u32,
     accepting: bool,
+    /// When to try again to accept, on the shim's clock.
+    retry: Option<u64>,
 }
 
 impl Server {
@@ -32,7 +38,15 @@ impl Server {
         rustix::io::ioctl_fionbio(&listener, true)?;
         shim.poller.readable(&listener, Token::Listener)?;
         shim.poller.readable(&signals, Token::Signals)?;
-        Ok(Self { shim, listener, signals, conns: BTreeMap::new(), next_conn: 0, accepting: true })
+        Ok(Self {
+            shim,
+            listener,
+            signals,
+            conns: BTreeMap::new(),
+            next_conn: 0,
+            accepting: true,
+            retry: None,
+        })
     }
 
     /// Serves until it is time to end.
@@ -40,9 +54,13 @@ impl Server {
         let mut ready = Vec::new();
         while !self.shim.quit {
             let lonely = self.conns.is_empty() && self.shim.container.is_none();
-            let timeout = self.shim.patience().or(lonely.then_some(LONELY));
-            self.shim.poller.wait(timeout, &mut ready)?;
-            if lonely && ready.is_empty() && self.shim.container.is_none() {
+            let retry = self.retry.map(|at| at.saturating_sub(self.shim.clock()));
+            let timeouts = [self.shim.patience(), lonely.then_some(LONELY), retry];
+            self.shim.poller.wait(timeouts.into_iter().flatten().min(), &mut ready)?;
+            if self.retry.is_some_and(|at| at <= self.shim.clock()) {
+                self.accept_again();
+            } else if lonely && retry.is_none() && ready.is_empty() && self.shim.container.is_none()
+            {
                 return Ok(());
             }
             for event in &ready {
@@ -74,7 +92,19 @@ impl Server {
 
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let Ok(socket) = rustix::net::accept_with(&self.listener, flags) else { return };
+        let socket = match rustix::net::accept_with(&self.listener, flags) {
+            Ok(socket) => socket,
+            // The client has gone again.
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return,
+            // No descriptor is left, most likely. The client stays in the queue; asking for it without
+            // a pause would only burn the container's CPU time.
+            Err(error) => {
+                crate::diagnostics::note(&format!("a client has to wait: accept: {error}"));
+                self.accept_no_more();
+                self.retry = Some(self.shim.clock().saturating_add(RETRY));
+                return;
+            }
+        };
         // The socket's mode keeps others out; this also holds where a directory was opened up by mistake.
         let peer = rustix::net::sockopt::socket_peercred(&socket);
         if !peer.is_ok_and(|peer| peer.uid == rustix::process::geteuid()) {
@@ -85,16 +115,25 @@ impl Server {
             self.conns.insert(self.next_conn, conn);
         }
         if self.conns.len() >= MAX_CONNS {
-            self.accepting = false;
-            self.shim.poller.forget(&self.listener);
+            self.accept_no_more();
+        }
+    }
+
+    fn accept_no_more(&mut self) {
+        self.accepting = false;
+        self.shim.poller.forget(&self.listener);
+    }
+
+    fn accept_again(&mut self) {
+        self.retry = None;
+        if !self.accepting && self.shim.poller.readable(&self.listener, Token::Listener).is_ok() {
+            self.accepting = true;
         }
     }
 
     fn hang_up(&mut self, key: u32) {
         self.conns.remove(&key);
-        if !self.accepting && self.shim.poller.readable(&self.listener, Token::Listener).is_ok() {
-            self.accepting = true;
-        }
+        self.accept_again();
     }
 
     /// Only the end of children concerns us; every other signal is taken and ignored: a shim ends

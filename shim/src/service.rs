@@ -9,6 +9,7 @@ use crate::io::{Habits, Io, Paths};
 use crate::rpc::ReplyTo;
 use crate::shim::{Shim, stage_refusal, wait_response};
 use crate::stage::{ExecRequest, InitRequest, RootfsMount, Stdio, spawn_exec, spawn_init};
+use nix::errno::Errno;
 use oci_spec::runtime::{LinuxResources, Spec};
 use orlop_sys::cgroup::Hierarchies;
 use orlop_task::names::{SHIM, TASK_V2, TASK_V3, URL_CREATE_OPTIONS, URL_METRICS};
@@ -367,7 +368,7 @@ impl Shim {
             .ok_or_else(|| Refusal::invalid("resources is empty: give OCI Linux resources"))?;
         let resources: LinuxResources = serde_json::from_slice(&any.value)
             .map_err(|error| Refusal::invalid(format!("resources: {error}")))?;
-        container.cgroup.update(&resources)?;
+        container.cgroup.update(&resources).map_err(limit_refused)?;
         empty()
     }
 
@@ -455,6 +456,16 @@ fn habits(options: &CreateOptions) -> Habits {
 /// How an exec is treated: it has the flows that it is given.
 fn exec_habits(options: &CreateOptions) -> Habits {
     Habits { max_line: options.max_log_line, ..Habits::default() }
+}
+
+/// Whether it is the limit that is wrong, or the moment, or the host.
+fn limit_refused(error: orlop_sys::error::Error) -> Refusal {
+    let code = match Errno::from_raw(error.errno) {
+        Errno::EINVAL | Errno::ERANGE => Code::InvalidArgument,
+        Errno::EBUSY | Errno::ENOTSUP | Errno::ENOSPC => Code::FailedPrecondition,
+        _ => Code::Internal,
+    };
+    Refusal::new(code, error.to_string())
 }
 
 pub(crate) fn decode<M: Message + Default>(payload: &[u8]) -> Result<M, Refusal> {

@@ -1,7 +1,7 @@
 //! Calls on containers.
 
 use crate::Api;
-use crate::batches::{Replies, stream as batches};
+use crate::batches::{Replies, fits, in_batches as batches};
 use crate::error::ApiError;
 use crate::v1;
 use crate::validate::{self, Invalid};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) async fn create(
     api: &Api,
@@ -53,6 +54,25 @@ pub(crate) async fn reopen_log(
 ) -> Result<v1::ReopenContainerLogResponse, ApiError> {
     api.engine()?.runtime.reopen_log(required(&request.container_id)?).await?;
     Ok(v1::ReopenContainerLogResponse {})
+}
+
+pub(crate) async fn checkpoint(
+    api: &Api,
+    request: v1::CheckpointContainerRequest,
+) -> Result<v1::CheckpointContainerResponse, ApiError> {
+    let runtime = &api.engine()?.runtime;
+    let id = required(&request.container_id)?;
+    if request.location.is_empty() {
+        return Err(Invalid::Missing {
+            field: "location".to_owned(),
+            remedy: "give the absolute path of a tar archive to be written".to_owned(),
+        }
+        .into());
+    }
+    let limit = u64::try_from(request.timeout).ok().filter(|seconds| *seconds > 0);
+    let limit = limit.map(Duration::from_secs);
+    runtime.checkpoint(id, request.location.into(), limit).await?;
+    Ok(v1::CheckpointContainerResponse {})
 }
 
 fn required(id: &str) -> Result<&str, Invalid> {
@@ -100,7 +120,7 @@ pub(crate) async fn list(
     request: v1::ListContainersRequest,
 ) -> Result<v1::ListContainersResponse, ApiError> {
     let containers = select(api, request.filter)?;
-    Ok(v1::ListContainersResponse {
+    fits(v1::ListContainersResponse {
         containers: containers.iter().map(|view| view::container_item(view)).collect(),
     })
 }

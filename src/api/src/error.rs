@@ -26,8 +26,10 @@ pub(crate) enum ApiError {
     NotReady,
     #[error(transparent)]
     Busy(#[from] orlop_streaming::TooManyWaiting),
-    #[error("{call} is not supported yet")]
-    NoCall { call: &'static str },
+    #[error(
+        "the list has {bytes} bytes, more than the 16 MiB that a message may have: use the Stream call of this list, or a filter"
+    )]
+    TooLarge { bytes: usize },
 }
 
 impl From<orlop_lifecycle::Error> for ApiError {
@@ -49,7 +51,7 @@ impl ApiError {
             Self::Invalid(
                 Invalid::Missing { .. } | Invalid::Value { .. } | Invalid::Image { .. },
             ) => Code::InvalidArgument,
-            Self::Invalid(Invalid::Unsupported { .. }) | Self::NoCall { .. } => Code::Unimplemented,
+            Self::Invalid(Invalid::Unsupported { .. }) => Code::Unimplemented,
             Self::Lifecycle(error) => of_kind(error.kind()),
             Self::Pull(error) => of_pull(&error.kind),
             Self::Store(error) => of_store(error),
@@ -58,6 +60,7 @@ impl ApiError {
             Self::Stream { .. } => Code::Internal,
             Self::Busy(_) => Code::ResourceExhausted,
             Self::NotReady => Code::Unavailable,
+            Self::TooLarge { .. } => Code::ResourceExhausted,
         }
     }
 }

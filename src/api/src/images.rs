@@ -1,7 +1,7 @@
 //! Calls on images.
 
 use crate::Api;
-use crate::batches::{Replies, stream as batches};
+use crate::batches::{Replies, fits, in_batches as batches};
 use crate::error::ApiError;
 use crate::v1;
 use crate::validate::Invalid;
@@ -18,7 +18,7 @@ pub(crate) async fn list(
     request: v1::ListImagesRequest,
 ) -> Result<v1::ListImagesResponse, ApiError> {
     let images = select(api, request.filter)?;
-    Ok(v1::ListImagesResponse { images: images.iter().map(|image| view::image(image)).collect() })
+    fits(v1::ListImagesResponse { images: images.iter().map(|image| view::image(image)).collect() })
 }
 
 pub(crate) async fn stream(

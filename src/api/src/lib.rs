@@ -8,13 +8,17 @@ mod containers;
 #[cfg(test)]
 mod contract_test;
 mod error;
+mod events;
 mod exec;
 mod images;
 mod limits;
+mod metrics;
 mod node;
 mod own;
+mod resources;
 mod sandboxes;
 mod service;
+mod stats;
 mod streaming;
 mod validate;
 mod view;

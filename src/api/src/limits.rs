@@ -41,6 +41,11 @@ where
     C::ConnectInfo: Clone + Send + Sync + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let closing = api.clone();
+    let shutdown = async move {
+        shutdown.await;
+        closing.close();
+    };
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,7 +1,7 @@
 //! Calls on pod sandboxes.
 
 use crate::Api;
-use crate::batches::{Replies, stream as batches};
+use crate::batches::{Replies, fits, in_batches as batches};
 use crate::error::ApiError;
 use crate::v1;
 use crate::validate::{self, Invalid, SandboxRequest};
@@ -74,6 +74,8 @@ fn verbose(sandbox: &SandboxView) -> BTreeMap<String, String> {
         "cgroupParent": sandbox.cgroup_parent,
         "runtimeHandler": sandbox.config.runtime_handler,
         "config": &*sandbox.config,
+        "overhead": sandbox.overhead,
+        "resources": sandbox.resources,
     });
     BTreeMap::from([("info".to_owned(), info.to_string())])
 }
@@ -83,7 +85,7 @@ pub(crate) async fn list(
     request: v1::ListPodSandboxRequest,
 ) -> Result<v1::ListPodSandboxResponse, ApiError> {
     let items = select(api, request.filter)?;
-    Ok(v1::ListPodSandboxResponse {
+    fits(v1::ListPodSandboxResponse {
         items: items.iter().map(|view| view::sandbox_item(view)).collect(),
     })
 }

@@ -5,10 +5,13 @@ use crate::error::{ApiError, answer};
 use crate::v1::image_service_server::ImageService;
 use crate::v1::runtime_service_server::RuntimeService;
 use crate::validate::Abilities;
-use crate::{containers, exec, images, node, sandboxes, streaming, v1};
+use crate::{
+    containers, events, exec, images, metrics, node, resources, sandboxes, stats, streaming, v1,
+};
 use orlop_image::ImageStore;
 use orlop_lifecycle::Runtime;
 use std::sync::{Arc, OnceLock};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 /// What the daemon tells its clients about itself.
@@ -32,6 +35,8 @@ struct Inner {
     node: Node,
     engine: OnceLock<Engine>,
     streaming: OnceLock<orlop_streaming::Server>,
+    /// True from the moment that no new work is taken.
+    closing: watch::Sender<bool>,
 }
 
 /// What is behind the calls.
@@ -43,7 +48,9 @@ pub(crate) struct Engine {
 impl Api {
     /// A server that answers Unavailable to everything.
     pub fn new(node: Node) -> Self {
-        Self(Arc::new(Inner { node, engine: OnceLock::new(), streaming: OnceLock::new() }))
+        let closing = watch::Sender::new(false);
+        let (engine, streaming) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { node, engine, streaming, closing }))
     }
 
     /// Recovery is through: calls are served from now on. A second call changes nothing.
@@ -64,18 +71,26 @@ impl Api {
         &self.0.node
     }
 
+    /// Tells streams without an end of their own that the server stops.
+    pub(crate) fn close(&self) {
+        self.0.closing.send_replace(true);
+    }
+
+    /// For streams that end with the server.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.0.closing.subscribe()
+    }
+
     pub(crate) fn engine(&self) -> Result<&Engine, ApiError> {
         self.0.engine.get().ok_or(ApiError::NotReady)
     }
 }
 
-/// The runtime service: calls that work, streams of lists, and calls that are not there yet.
+/// The runtime service: calls with one reply, and calls with a stream of replies.
 macro_rules! runtime_service {
     (
         unary { $($name:ident: $request:ident => $response:ident, $function:path;)* }
         lists { $($list:ident, $stream:ident: $ask:ident => $batch:ident, $source:path;)* }
-        later { $($later:ident: $from:ident => $to:ident;)* }
-        later_streams { $($late:ident, $late_stream:ident: $late_from:ident => $late_to:ident;)* }
     ) => {
         #[tonic::async_trait]
         impl RuntimeService for Api {
@@ -85,13 +100,6 @@ macro_rules! runtime_service {
             $(type $stream = Replies<v1::$batch>;
             async fn $list(&self, request: Request<v1::$ask>) -> Result<Response<Self::$stream>, Status> {
                 answer(stringify!($list), $source(self, request.into_inner()).await)
-            })*
-            $(async fn $later(&self, _request: Request<v1::$from>) -> Result<Response<v1::$to>, Status> {
-                answer(stringify!($later), Err(ApiError::NoCall { call: stringify!($later) }))
-            })*
-            $(type $late_stream = Replies<v1::$late_to>;
-            async fn $late(&self, _request: Request<v1::$late_from>) -> Result<Response<Self::$late_stream>, Status> {
-                answer(stringify!($late), Err(ApiError::NoCall { call: stringify!($late) }))
             })*
         }
     };
@@ -119,31 +127,29 @@ runtime_service! {
         exec: ExecRequest => ExecResponse, streaming::exec;
         attach: AttachRequest => AttachResponse, streaming::attach;
         port_forward: PortForwardRequest => PortForwardResponse, streaming::port_forward;
+        update_container_resources: UpdateContainerResourcesRequest => UpdateContainerResourcesResponse, resources::update_container;
+        update_pod_sandbox_resources:
+            UpdatePodSandboxResourcesRequest => UpdatePodSandboxResourcesResponse, resources::update_sandbox;
+        checkpoint_container: CheckpointContainerRequest => CheckpointContainerResponse, containers::checkpoint;
+        container_stats: ContainerStatsRequest => ContainerStatsResponse, stats::container;
+        list_container_stats: ListContainerStatsRequest => ListContainerStatsResponse, stats::containers;
+        pod_sandbox_stats: PodSandboxStatsRequest => PodSandboxStatsResponse, stats::sandbox;
+        list_pod_sandbox_stats: ListPodSandboxStatsRequest => ListPodSandboxStatsResponse, stats::sandboxes;
+        list_metric_descriptors: ListMetricDescriptorsRequest => ListMetricDescriptorsResponse, metrics::descriptors;
+        list_pod_sandbox_metrics: ListPodSandboxMetricsRequest => ListPodSandboxMetricsResponse, metrics::list;
     }
     lists {
         stream_pod_sandboxes, StreamPodSandboxesStream:
             StreamPodSandboxesRequest => StreamPodSandboxesResponse, sandboxes::stream;
         stream_containers, StreamContainersStream:
             StreamContainersRequest => StreamContainersResponse, containers::stream;
-    }
-    later {
-        update_container_resources: UpdateContainerResourcesRequest => UpdateContainerResourcesResponse;
-        update_pod_sandbox_resources: UpdatePodSandboxResourcesRequest => UpdatePodSandboxResourcesResponse;
-        container_stats: ContainerStatsRequest => ContainerStatsResponse;
-        list_container_stats: ListContainerStatsRequest => ListContainerStatsResponse;
-        pod_sandbox_stats: PodSandboxStatsRequest => PodSandboxStatsResponse;
-        list_pod_sandbox_stats: ListPodSandboxStatsRequest => ListPodSandboxStatsResponse;
-        checkpoint_container: CheckpointContainerRequest => CheckpointContainerResponse;
-        list_metric_descriptors: ListMetricDescriptorsRequest => ListMetricDescriptorsResponse;
-        list_pod_sandbox_metrics: ListPodSandboxMetricsRequest => ListPodSandboxMetricsResponse;
-    }
-    later_streams {
-        get_container_events, GetContainerEventsStream: GetEventsRequest => ContainerEventResponse;
-        stream_container_stats, StreamContainerStatsStream: StreamContainerStatsRequest => StreamContainerStatsResponse;
+        get_container_events, GetContainerEventsStream: GetEventsRequest => ContainerEventResponse, events::stream;
+        stream_container_stats, StreamContainerStatsStream:
+            StreamContainerStatsRequest => StreamContainerStatsResponse, stats::stream_containers;
         stream_pod_sandbox_stats, StreamPodSandboxStatsStream:
-            StreamPodSandboxStatsRequest => StreamPodSandboxStatsResponse;
+            StreamPodSandboxStatsRequest => StreamPodSandboxStatsResponse, stats::stream_sandboxes;
         stream_pod_sandbox_metrics, StreamPodSandboxMetricsStream:
-            StreamPodSandboxMetricsRequest => StreamPodSandboxMetricsResponse;
+            StreamPodSandboxMetricsRequest => StreamPodSandboxMetricsResponse, metrics::stream;
     }
 }
 

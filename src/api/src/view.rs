@@ -25,7 +25,7 @@ pub(crate) fn container_state(state: ContainerState) -> v1::ContainerState {
     }
 }
 
-fn sandbox_metadata(metadata: &SandboxMetadata) -> v1::PodSandboxMetadata {
+pub(crate) fn sandbox_metadata(metadata: &SandboxMetadata) -> v1::PodSandboxMetadata {
     v1::PodSandboxMetadata {
         name: metadata.name.clone(),
         uid: metadata.uid.clone(),
@@ -133,7 +133,7 @@ pub(crate) fn container_item(view: &ContainerView) -> v1::Container {
     }
 }
 
-fn container_metadata(view: &ContainerView) -> v1::ContainerMetadata {
+pub(crate) fn container_metadata(view: &ContainerView) -> v1::ContainerMetadata {
     v1::ContainerMetadata {
         name: view.config.metadata.name.clone(),
         attempt: view.config.metadata.attempt,
@@ -161,7 +161,7 @@ pub(crate) fn container_status(view: &ContainerView) -> v1::ContainerStatus {
         mounts: config.mounts.iter().map(|given| mount(given, view)).collect(),
         log_path: log_path.unwrap_or_default(),
         resources: Some(v1::ContainerResources {
-            linux: Some(resources(&config.resources)),
+            linux: Some(resources(&view.resources)),
             windows: None,
         }),
         image_id: view.image_id.to_string(),

@@ -7,6 +7,7 @@ use crate::pull::{LayerJobs, PullJobs};
 use crate::registry::{Config, Http, sha256};
 use crate::rows::{Change, Rows};
 use crate::state::{Known, Lease, State};
+use crate::writable::Accounts;
 use crate::{Image, NameError, Options, StoreError};
 use orlop_model::{Digest, Reference};
 use orlop_store::RecordDir;
@@ -25,6 +26,7 @@ pub(crate) struct Inner {
     pub(crate) layer_jobs: LayerJobs,
     pub(crate) running: Running,
     pub(crate) leases: RecordDir<Lease>,
+    pub(crate) accounts: Accounts,
     state: Mutex<State>,
     /// `registries.conf` as it was when last read.
     registries: Mutex<Option<Registries>>,
@@ -67,6 +69,7 @@ impl Inner {
             running: Running::default(),
             leases,
             epoch,
+            accounts: Accounts::default(),
             state: Mutex::new(state),
             registries: Mutex::new(registries),
             names: Mutex::new(()),
@@ -275,6 +278,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.accounts.end();
         if let Err(error) = self.layout.mark_clean() {
             tracing::warn!(%error, "the store is closed, but cannot be marked so; the next start checks it");
         }

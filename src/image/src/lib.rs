@@ -30,6 +30,7 @@ mod tests;
 pub mod unpack;
 mod users;
 mod verify;
+mod writable;
 
 pub use archive::{ArchiveError, Imported};
 pub use auth::{Auth, AuthError};
@@ -42,3 +43,4 @@ pub use progress::{LayerState, Progress, ProgressEvent, RunningPull};
 pub use store::ImageStore;
 pub use users::{GroupEntry, PasswdEntry, UserDatabase};
 pub use verify::{Finding, Report};
+pub use writable::WritableUsage;

@@ -34,6 +34,7 @@ impl Inner {
         let made = self.make_writable(key, &lease);
         if made.is_err() {
             self.state().leases.remove(key);
+            self.accounts.close(key);
             let _ = remove_tree(&self.layout.writable(key));
             let _ = self.leases.remove(key);
         }
@@ -63,7 +64,24 @@ impl Inner {
         remove_tree(&dir).map_err(io_error("remove", &dir))?;
         self.leases.put(key, lease, Durability::Process)?;
         crash_point("lease-written");
-        make_dirs(&dir, root.as_deref()).map_err(io_error("make the writable layer", &dir))
+        let make = || self.make_dirs(key, &dir, root.as_deref());
+        make().map_err(io_error("make the writable layer", &dir))
+    }
+
+    /// `upper` becomes the root directory of the container, so that it must look like the image's.
+    fn make_dirs(&self, key: &str, dir: &Path, root: Option<&Path>) -> io::Result<()> {
+        let make = |path: &Path, mode| std::fs::DirBuilder::new().mode(mode).create(path);
+        make(dir, 0o700)?;
+        self.accounts.open(key, &orlop_sys::fs::open_dir(dir)?);
+        make(&dir.join("work"), 0o700)?;
+        make(&dir.join("upper"), 0o755)?;
+        let upper = orlop_sys::fs::open_dir(dir.join("upper"))?;
+        // Whatever the umask says.
+        rustix::fs::fchmod(&upper, Mode::from_raw_mode(0o755))?;
+        match root {
+            Some(root) => copy_attributes(orlop_sys::fs::open_dir(root)?.as_fd(), upper.as_fd()),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn rootfs(&self, key: &str) -> Option<Rootfs> {
@@ -84,6 +102,7 @@ impl Inner {
 
     pub(crate) fn remove_rootfs(&self, key: &str) -> Result<(), StoreError> {
         check_key(key)?;
+        self.accounts.close(key);
         let dir = self.layout.writable(key);
         remove_tree(&dir).map_err(io_error("remove", &dir))?;
         crash_point("writable-removed");
@@ -94,21 +113,6 @@ impl Inner {
             self.collect();
         }
         Ok(())
-    }
-}
-
-/// `upper` becomes the root directory of the container, so that it must look like the image's.
-fn make_dirs(dir: &Path, root: Option<&Path>) -> io::Result<()> {
-    let make = |path: &Path, mode| std::fs::DirBuilder::new().mode(mode).create(path);
-    make(dir, 0o700)?;
-    make(&dir.join("work"), 0o700)?;
-    make(&dir.join("upper"), 0o755)?;
-    let upper = orlop_sys::fs::open_dir(dir.join("upper"))?;
-    // Whatever the umask says.
-    rustix::fs::fchmod(&upper, Mode::from_raw_mode(0o755))?;
-    match root {
-        Some(root) => copy_attributes(orlop_sys::fs::open_dir(root)?.as_fd(), upper.as_fd()),
-        None => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::rows::Change;
 use crate::state::full_name;
 use crate::{
     ArchiveError, Auth, Image, Imported, NameError, Options, Progress, PullError, Report, Rootfs,
-    RunningPull, StoreError, Usage, UserDatabase,
+    RunningPull, StoreError, Usage, UserDatabase, WritableUsage,
 };
 use orlop_model::{Digest, Reference};
 use std::sync::Arc;
@@ -191,6 +191,18 @@ impl ImageStore {
     /// Blocking.
     pub fn remove_rootfs(&self, key: &str) -> Result<(), StoreError> {
         self.0.remove_rootfs(key)
+    }
+
+    /// What the writable layer of `key` takes, as of the time in it; `None`: not known yet, or no
+    /// such layer. Takes microseconds, whatever is in the layer: it is not walked in this call.
+    pub fn writable_usage(&self, key: &str) -> Option<WritableUsage> {
+        let known = self.0.state().leases.contains_key(key);
+        known.then(|| self.0.accounts.usage(key, &self.0.layout.writable(key)))?
+    }
+
+    /// The directory of the store, which lies on the file system that writable layers are on.
+    pub fn root(&self) -> &std::path::Path {
+        &self.0.layout.root
     }
 
     /// Users and groups of the image. Blocking the first time, then from memory.

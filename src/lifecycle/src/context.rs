@@ -2,23 +2,23 @@
 
 use crate::host::Host;
 use crate::index::Index;
+use crate::records::Records;
 use crate::state::{ContainerRecord, SandboxRecord};
-use crate::{Error, Event, EventKind, Options, Result};
+use crate::{Error, Event, EventKind, Options, Result, SandboxView};
 use orlop_image::ImageStore;
 use orlop_model::{ContainerId, SandboxId, Timestamp};
 use orlop_network::Network;
-use orlop_store::RecordDir;
 use orlop_task::Launcher;
 use rand::RngCore;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 /// How long a shim may take for a call that should take milliseconds, on a host in trouble.
 pub(crate) const SHIM_PATIENCE: Duration = Duration::from_secs(10);
-/// How long creating or starting may take: mounts and the image's disk are involved.
+/// How long creating may take: mounts and the image's disk are involved.
 pub(crate) const START_PATIENCE: Duration = Duration::from_secs(110);
 
 /// The parts and the state.
@@ -28,11 +28,13 @@ pub(crate) struct Context {
     pub(crate) network: Network,
     pub(crate) launcher: Launcher,
     pub(crate) host: Arc<Host>,
-    pub(crate) sandbox_records: Arc<RecordDir<SandboxRecord>>,
-    pub(crate) container_records: Arc<RecordDir<ContainerRecord>>,
+    pub(crate) sandbox_records: Arc<Records<SandboxRecord>>,
+    pub(crate) container_records: Arc<Records<ContainerRecord>>,
     pub(crate) index: Index,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) recovered: AtomicBool,
+    /// Turns for reading stats.
+    pub(crate) readers: Arc<Semaphore>,
 }
 
 impl Context {
@@ -48,11 +50,28 @@ impl Context {
         sandbox: &SandboxId,
         container: Option<&ContainerId>,
     ) {
+        if self.events.receiver_count() > 0 {
+            let pod = self.index.find_sandbox(sandbox.as_str()).ok().flatten();
+            self.tell_of(kind, sandbox, container, pod.map(|pod| pod.view()));
+        }
+    }
+
+    /// The same of a sandbox that is in no list any more.
+    pub(crate) fn tell_of(
+        &self,
+        kind: EventKind,
+        sandbox: &SandboxId,
+        container: Option<&ContainerId>,
+        pod: Option<Arc<SandboxView>>,
+    ) {
+        let containers = self.index.containers_of(sandbox);
         let event = Event {
             kind,
             at: Timestamp::now(),
             sandbox: sandbox.clone(),
             container: container.cloned(),
+            pod,
+            containers: containers.iter().map(|container| container.view()).collect(),
         };
         // Nobody listens: fine.
         let _ = self.events.send(event);

@@ -176,6 +176,16 @@ pub enum Error {
         /// How that was seen.
         why: String,
     },
+    /// A container could not be checkpointed.
+    #[error("container {id} could not be checkpointed: {why}")]
+    Checkpoint {
+        /// Which.
+        id: ContainerId,
+        /// Why, and what would help.
+        why: String,
+        /// Whether the node cannot, or it took too long.
+        kind: ErrorKind,
+    },
     /// Recovery has not finished.
     #[error("the runtime is still recovering its state: try again")]
     NotRecovered,
@@ -226,7 +236,7 @@ impl Error {
             Self::ExecTimeout { .. } | Self::KillTimeout { .. } => ErrorKind::DeadlineExceeded,
             Self::ShimSilent { .. } | Self::NotRecovered => ErrorKind::Unavailable,
             Self::Start { .. } | Self::Exec { .. } => ErrorKind::Internal,
-            Self::Below { kind, .. } => *kind,
+            Self::Below { kind, .. } | Self::Checkpoint { kind, .. } => *kind,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 ErrorKind::ResourceExhausted
             }

@@ -1,6 +1,8 @@
 //! What happened to whom, for GetContainerEvents and for whoever else listens in process.
 
+use crate::{ContainerView, SandboxView};
 use orlop_model::{ContainerId, SandboxId, Timestamp};
+use std::sync::Arc;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,12 +14,16 @@ pub enum EventKind {
     Deleted,
 }
 
-/// Something happened to a container, or to a sandbox when `container` is `None`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Something happened to a container, or to a sandbox when `container` is `None`. The pod and its
+/// containers are as they were right after it.
+#[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub struct Event {
     pub kind: EventKind,
     pub at: Timestamp,
     pub sandbox: SandboxId,
     pub container: Option<ContainerId>,
+    /// Of a sandbox that was removed: its last state. `None` only where a container outlived it.
+    pub pod: Option<Arc<SandboxView>>,
+    pub containers: Vec<Arc<ContainerView>>,
 }

@@ -3,6 +3,7 @@
 use crate::error::{below, io};
 use crate::selinux::Policy;
 use crate::{ErrorKind, Result};
+use oci_spec::runtime::LinuxResources;
 use orlop_spec::{CgroupLayout, HostFeatures, KNOWN_CAPABILITIES};
 use orlop_sys::cgroup::{Cgroup, Hierarchies, Layout};
 use std::path::Path;
@@ -42,11 +43,22 @@ impl Host {
         Ok(Self { boot_id, features, selinux: Policy::detect(), hierarchies })
     }
 
+    /// The hierarchies of control groups.
+    pub(crate) fn hierarchies(&self) -> &Hierarchies {
+        &self.hierarchies
+    }
+
     /// Makes a cgroup without limits.
     pub(crate) fn make_cgroup(&self, path: &str) -> Result<()> {
         Cgroup::create(&self.hierarchies, path, None)
             .map(drop)
             .map_err(|error| below("making the cgroup", path, ErrorKind::Internal, error))
+    }
+
+    /// Sets limits of a cgroup that exists.
+    pub(crate) fn limit_cgroup(&self, path: &str, limits: &LinuxResources) -> Result<()> {
+        let fail = |error| below("changing the limits", path, ErrorKind::Internal, error);
+        Cgroup::open(&self.hierarchies, path).and_then(|group| group.update(limits)).map_err(fail)
     }
 
     /// The pod's cgroup and those above it, as far as the client has not made them.

@@ -4,18 +4,20 @@
 //! running pod waits for the disk. Killing the daemon loses nothing. A power cut may lose the latest
 //! records, or leave a file without content; as everything that a record speaks of lives under
 //! `/run` or dies with the boot, recovery then finds an object without a record (its writable layer,
-//! its network attachment) and removes it, which is what a restarted kubelet expects.
+//! its network attachment) and removes it, which is what a restarted kubelet expects. A record that is
+//! damaged while its object lives has a copy (`records`).
 
 use crate::error::below;
+use crate::records::Records;
 use crate::{Error, ErrorKind, Result};
-use orlop_store::{Durability, Record, RecordDir, StoreError};
+use orlop_store::{Record, StoreError};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Mutex;
 
 /// Facts of one object with their record.
 pub(crate) struct Kept<R> {
     name: String,
-    dir: Arc<RecordDir<R>>,
+    dir: Arc<Records<R>>,
     facts: RwLock<Arc<R>>,
     /// Held by the writer of the record; true once the record is removed for good.
     turn: Mutex<bool>,
@@ -23,14 +25,14 @@ pub(crate) struct Kept<R> {
 
 impl<R: Record + Clone + Send + Sync + 'static> Kept<R> {
     /// Writes the first record. When that fails there is no object.
-    pub(crate) async fn create(dir: Arc<RecordDir<R>>, name: &str, facts: R) -> Result<Self> {
+    pub(crate) async fn create(dir: Arc<Records<R>>, name: &str, facts: R) -> Result<Self> {
         let kept = Self::loaded(dir, name, facts);
         kept.write(kept.get()).await?;
         Ok(kept)
     }
 
     /// For a record that was read.
-    pub(crate) fn loaded(dir: Arc<RecordDir<R>>, name: &str, facts: R) -> Self {
+    pub(crate) fn loaded(dir: Arc<Records<R>>, name: &str, facts: R) -> Self {
         let facts = RwLock::new(Arc::new(facts));
         Self { name: name.to_owned(), dir, facts, turn: Mutex::new(false) }
     }
@@ -66,10 +68,7 @@ impl<R: Record + Clone + Send + Sync + 'static> Kept<R> {
 
     async fn write(&self, facts: Arc<R>) -> Result<()> {
         let (dir, name) = (Arc::clone(&self.dir), self.name.clone());
-        blocking(move || {
-            dir.put(&name, &facts, Durability::Process).map_err(|error| from_store(&name, error))
-        })
-        .await
+        blocking(move || dir.put(&name, &facts).map_err(|error| from_store(&name, error))).await
     }
 }
 
@@ -115,24 +114,29 @@ mod tests {
         const KIND: &'static str = "fact";
     }
 
+    fn records(path: &std::path::Path) -> Arc<Records<Fact>> {
+        Arc::new(Records::open(&path.join("main"), &path.join("copies")).unwrap())
+    }
+
     #[tokio::test]
     async fn disk_first_and_gone_for_good() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = Arc::new(RecordDir::<Fact>::open(temp.path()).unwrap());
+        let dir = records(temp.path());
+        let stored = || dir.load_all().unwrap().0.pop().map(|(_, fact)| fact);
         let kept = Kept::create(Arc::clone(&dir), "a", Fact(1)).await.unwrap();
-        assert_eq!(dir.get("a").unwrap(), Some(Fact(1)));
+        assert_eq!(stored(), Some(Fact(1)));
         kept.observe(|fact| fact.0 = 2).await;
-        assert_eq!((dir.get("a").unwrap(), kept.get().0), (Some(Fact(2)), 2));
+        assert_eq!((stored(), kept.get().0), (Some(Fact(2)), 2));
         kept.remove().await.unwrap();
         kept.observe(|fact| fact.0 = 3).await;
-        assert_eq!((dir.get("a").unwrap(), kept.get().0), (None, 3));
+        assert_eq!((stored(), kept.get().0), (None, 3));
     }
 
     #[tokio::test]
     async fn a_fact_holds_though_it_cannot_be_written() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("records");
-        let dir = Arc::new(RecordDir::<Fact>::open(&path).unwrap());
+        let dir = records(&path);
         let kept = Kept::create(Arc::clone(&dir), "a", Fact(1)).await.unwrap();
         std::fs::remove_dir_all(&path).unwrap();
         kept.observe(|fact| fact.0 = 2).await;

@@ -20,12 +20,14 @@ mod index;
 mod kept;
 mod neighbours;
 mod options;
+mod records;
 mod recover;
 mod runtime;
 mod sandbox;
 mod selinux;
 mod session;
 mod state;
+pub mod stats;
 #[cfg(test)]
 mod test_support;
 mod view;

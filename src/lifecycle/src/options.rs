@@ -1,6 +1,7 @@
 //! What a node's operator decides.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Settings of the runtime.
 #[derive(Debug, Clone)]
@@ -17,6 +18,10 @@ pub struct Options {
     pub seccomp_dir: PathBuf,
     /// Directories with CDI descriptions of devices; a later one wins.
     pub cdi_dirs: Vec<PathBuf>,
+    /// How long a start may take before it is undone: mounts and the image's disk are involved.
+    pub start_patience: Duration,
+    /// The CRIU program; `None`: no checkpoints.
+    pub criu: Option<PathBuf>,
     /// Bytes of stdout and of stderr each that an ExecSync reply carries at most.
     pub exec_output_cap: usize,
 }
@@ -30,6 +35,8 @@ impl Default for Options {
             handlers: vec!["orlop".into()],
             seccomp_dir: "/etc/orlop/seccomp".into(),
             cdi_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
+            start_patience: Duration::from_secs(110),
+            criu: None,
             exec_output_cap: 16 << 20,
         }
     }

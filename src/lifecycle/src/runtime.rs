@@ -5,6 +5,7 @@ use crate::context::{Context, random_id};
 use crate::host::Host;
 use crate::index::{Claim, Index, joined};
 use crate::kept::{from_store, to_the_end};
+use crate::records::Records;
 use crate::{
     ContainerFilter, ContainerView, Error, Event, ExecOutput, Options, Recovered, Result,
     SandboxFilter, SandboxView, recover, sandbox,
@@ -12,13 +13,13 @@ use crate::{
 use orlop_image::ImageStore;
 use orlop_model::{ContainerId, SandboxId};
 use orlop_network::Network;
-use orlop_spec::request::{ContainerConfig, SandboxConfig};
-use orlop_store::RecordDir;
+use orlop_spec::request::{ContainerConfig, Resources, SandboxConfig};
 use orlop_task::Launcher;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 /// Events that a slow listener may be behind.
 const EVENT_BACKLOG: usize = 1024;
@@ -28,7 +29,7 @@ const EVENT_BACKLOG: usize = 1024;
 /// Ids may be given as a prefix that only one object has. Calls that change something run to their
 /// end even if the caller goes away.
 #[derive(Clone)]
-pub struct Runtime(Arc<Context>);
+pub struct Runtime(pub(crate) Arc<Context>);
 
 /// Conditions for CRI's Status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,10 +53,11 @@ impl Runtime {
         launcher: Launcher,
     ) -> Result<Self> {
         let fail = |name: &'static str| move |error| from_store(name, error);
-        let sandboxes =
-            RecordDir::open(&options.root.join("sandboxes")).map_err(fail("sandboxes"))?;
-        let containers =
-            RecordDir::open(&options.root.join("containers")).map_err(fail("containers"))?;
+        let (root, copies) = (&options.root, options.run.join("records"));
+        let sandboxes = Records::open(&root.join("sandboxes"), &copies.join("sandboxes"))
+            .map_err(fail("sandboxes"))?;
+        let containers = Records::open(&root.join("containers"), &copies.join("containers"))
+            .map_err(fail("containers"))?;
         Ok(Self(Arc::new(Context {
             host: Arc::new(Host::detect()?),
             options,
@@ -67,6 +69,7 @@ impl Runtime {
             index: Index::new(),
             events: broadcast::Sender::new(EVENT_BACKLOG),
             recovered: AtomicBool::new(false),
+            readers: Arc::new(Semaphore::new(crate::stats::READERS)),
         })))
     }
 
@@ -263,6 +266,36 @@ impl Runtime {
         container::reopen_log(self.existing(id)?).await
     }
 
+    /// CRI UpdateContainerResources: limits that `asked` does not set stay as they are.
+    pub async fn update_container(&self, id: &str, asked: Resources) -> Result<()> {
+        let container = self.existing(id)?;
+        to_the_end(container::update(Arc::clone(&self.0), container, asked)).await
+    }
+
+    /// CRI UpdatePodSandboxResources; `None` leaves as it is.
+    pub async fn update_sandbox(
+        &self,
+        id: &str,
+        overhead: Option<Resources>,
+        resources: Option<Resources>,
+    ) -> Result<()> {
+        self.0.check_recovered()?;
+        let found = self.0.index.sandbox(id)?;
+        to_the_end(sandbox::update(Arc::clone(&self.0), found, overhead, resources)).await
+    }
+
+    /// CRI CheckpointContainer: writes the tar archive `location`; `None`: ten minutes. The container
+    /// runs on.
+    pub async fn checkpoint(
+        &self,
+        id: &str,
+        location: PathBuf,
+        limit: Option<Duration>,
+    ) -> Result<()> {
+        let container = self.existing(id)?;
+        to_the_end(container::checkpoint(Arc::clone(&self.0), container, location, limit)).await
+    }
+
     /// CRI Status.
     pub fn status(&self) -> RuntimeStatus {
         let network = self.0.network.status();
@@ -274,9 +307,11 @@ impl Runtime {
         }
     }
 
-    /// What happens from now on; a listener that lags loses the oldest events.
-    pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.0.events.subscribe()
+    /// What happens from now on; a listener that is more than a thousand events behind is told so and
+    /// has lost the oldest.
+    pub fn events(&self) -> Result<broadcast::Receiver<Event>> {
+        self.0.check_recovered()?;
+        Ok(self.0.events.subscribe())
     }
 
     pub(crate) fn context(&self) -> &Arc<Context> {

@@ -7,7 +7,7 @@
 use orlop_model::{ContainerId, Digest, SandboxId, Signal, Timestamp};
 use orlop_network::Namespaces;
 use orlop_spec::ResolvedUser;
-use orlop_spec::request::{ContainerConfig, SandboxConfig};
+use orlop_spec::request::{ContainerConfig, Resources, SandboxConfig};
 use orlop_store::Record;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -73,6 +73,11 @@ pub(crate) struct SandboxRecord {
     pub(crate) selinux_level: Option<String>,
     /// Process id of the shared PID namespace's init.
     pub(crate) init_pid: Option<u32>,
+    /// The pod's overhead and limits, once they were changed.
+    #[serde(default)]
+    pub(crate) overhead: Option<Resources>,
+    #[serde(default)]
+    pub(crate) resources: Option<Resources>,
     /// When its init ended without being asked to.
     #[serde(default)]
     pub(crate) init_ended_at: Option<Timestamp>,
@@ -138,12 +143,21 @@ pub(crate) struct ContainerRecord {
     /// Ids of the images that are its volumes, by their paths in it.
     #[serde(default)]
     pub(crate) volume_images: BTreeMap<PathBuf, String>,
+    /// Its limits, once they were changed.
+    pub(crate) resources: Option<Resources>,
     /// When its program was let go.
     #[serde(default)]
     pub(crate) started_at: Option<Timestamp>,
     /// Its end.
     #[serde(default)]
     pub(crate) end: Option<End>,
+}
+
+impl ContainerRecord {
+    /// The limits in force.
+    pub(crate) fn resources(&self) -> &Resources {
+        self.resources.as_ref().unwrap_or(&self.config.resources)
+    }
 }
 
 impl Record for ContainerRecord {
@@ -223,6 +237,8 @@ pub(crate) mod tests {
             made_cgroups: Vec::new(),
             selinux_level: None,
             init_pid: None,
+            overhead: None,
+            resources: None,
             init_ended_at: None,
             failed: None,
             stop_asked_at: None,
@@ -247,6 +263,7 @@ pub(crate) mod tests {
             stop_signal: Signal::TERM,
             cgroup: "/orlop/s1/c1".into(),
             volume_images: BTreeMap::new(),
+            resources: None,
             started_at: None,
             end: None,
         }

@@ -4,7 +4,7 @@
 use crate::{ContainerState, SandboxState};
 use orlop_model::{ContainerId, Digest, SandboxId, Signal, Timestamp};
 use orlop_spec::ResolvedUser;
-use orlop_spec::request::{ContainerConfig, SandboxConfig};
+use orlop_spec::request::{ContainerConfig, Resources, SandboxConfig};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -29,6 +29,10 @@ pub struct SandboxView {
     pub init_pid: Option<u32>,
     /// Cgroup that its containers are in.
     pub cgroup_parent: String,
+    /// What the pod takes beside its containers, as last told.
+    pub overhead: Option<Resources>,
+    /// Limits of the pod, as last told.
+    pub resources: Option<Resources>,
 }
 
 /// A container as it is known now.
@@ -66,6 +70,8 @@ pub struct ContainerView {
     pub log_path: Option<PathBuf>,
     /// Who its process is.
     pub user: ResolvedUser,
+    /// Limits in force.
+    pub resources: Resources,
     /// Signal that StopContainer sends first.
     pub stop_signal: Signal,
     /// Absolute cgroup path.

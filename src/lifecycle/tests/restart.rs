@@ -105,8 +105,10 @@ fn what_has_no_record_goes() {
         let lost = daemon.sandbox(pod(node, "lost"));
         daemon.container(&lost, shell(node, "c", "exec sleep 1000"));
         daemon.kill();
-        // One record rots, one is lost with a power cut.
-        std::fs::write(node.root().join(format!("containers/{victim}.json")), b"\0\0\0").unwrap();
+        // One record rots with its copy, one is lost with a power cut.
+        for dir in [node.root(), node.run().join("records")] {
+            std::fs::write(dir.join(format!("containers/{victim}.json")), b"\0\0\0").unwrap();
+        }
         std::fs::remove_file(node.root().join(format!("sandboxes/{lost}.json"))).unwrap();
         let daemon = node.start();
         let rt = daemon.rt();

@@ -11,6 +11,7 @@ mod cache;
 mod capability;
 mod conf;
 mod config;
+mod counters;
 mod dial;
 mod engine;
 mod error;
@@ -38,6 +39,7 @@ mod veth;
 mod watch;
 
 pub use config::{BuiltinBridge, NetworkConfig};
+pub use counters::{InterfaceCounters, Traffic, interface_counters};
 pub use dial::{tcp_sockets, tcp_sockets_in};
 pub use error::NetworkError;
 pub use network::Network;

@@ -84,6 +84,8 @@ pub(crate) struct Runtime {
     /// Names of runtime handlers beside the empty one.
     pub(crate) handlers: Vec<String>,
     pub(crate) seccomp_dir: PathBuf,
+    /// The CRIU program, which makes CheckpointContainer work; `None`: it answers FailedPrecondition.
+    pub(crate) criu: Option<PathBuf>,
     /// Bytes of each stream that an ExecSync reply carries at most.
     pub(crate) exec_output_cap: usize,
 }
@@ -147,6 +149,7 @@ impl Default for Runtime {
         Self {
             handlers: options.handlers,
             seccomp_dir: options.seccomp_dir,
+            criu: None,
             exec_output_cap: options.exec_output_cap,
         }
     }
@@ -332,6 +335,7 @@ impl Config {
             default_cgroup_parent: self.cgroup.default_parent.clone(),
             handlers: runtime.handlers.clone(),
             seccomp_dir: runtime.seccomp_dir.clone(),
+            criu: runtime.criu.clone(),
             exec_output_cap: runtime.exec_output_cap,
             ..RuntimeOptions::default()
         }

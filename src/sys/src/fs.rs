@@ -2,8 +2,10 @@
 //! and making data durable.
 
 mod lock;
+mod project;
 
 pub use lock::lock_file;
+pub use project::{project, project_usage, set_project};
 
 use std::ffi::OsStr;
 use std::fs::File;

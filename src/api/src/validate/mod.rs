@@ -14,6 +14,7 @@ mod tests;
 mod text;
 
 pub(crate) use container::container;
+pub(crate) use resources::changed as changed_resources;
 
 pub(crate) use sandbox::{SandboxRequest, sandbox};
 

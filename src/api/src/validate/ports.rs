@@ -5,7 +5,7 @@ use super::{Result, bad, enumeration, missing};
 use crate::v1;
 use orlop_spec::request::{DnsConfig, PortMapping, Protocol};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const MAX_HOSTNAME: usize = 64;
 const MAX_DNS_ENTRIES: usize = 32;
@@ -20,8 +20,11 @@ pub(super) fn port_mappings(raw: &[v1::PortMapping]) -> Result<Vec<PortMapping>>
         let Some(mapping) = port_mapping(&format!("port_mappings[{at}]"), mapping)? else {
             continue;
         };
-        let key = (mapping.protocol as u8, mapping.host_ip, mapping.host_port);
-        if !taken.insert(key) {
+        // No address means all addresses of both families.
+        let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let addresses = mapping.host_ip.map_or_else(|| all.to_vec(), |address| vec![address]);
+        let key = |address: IpAddr| (mapping.protocol as u8, address, mapping.host_port);
+        if addresses.into_iter().any(|address| !taken.insert(key(address))) {
             let field = format!("port_mappings[{at}].host_port");
             return Err(bad(
                 field,
@@ -59,7 +62,8 @@ fn port_mapping(field: &str, raw: &v1::PortMapping) -> Result<Option<PortMapping
             protocol,
             container_port,
             host_port,
-            host_ip: host_ip.filter(|ip| !ip.is_unspecified()),
+            // 0.0.0.0 and :: are all addresses of one family, no address is those of both.
+            host_ip,
         })),
     }
 }

@@ -15,17 +15,24 @@ const MAX_CPU: u32 = 8_191;
 
 /// Limits as a request gives them; `field` is the path to them.
 pub(crate) fn resources(field: &str, raw: &v1::LinuxContainerResources) -> Result<Resources> {
+    let limits = changed(field, raw)?;
+    let swap = format!("{field}.memory_swap_limit_in_bytes");
+    check_swap(&swap, limits.memory_swap_limit, limits.memory_limit)?;
+    Ok(limits)
+}
+
+/// Limits of a request that changes some: the swap limit may be one beside the memory limit that is
+/// there already.
+pub(crate) fn changed(field: &str, raw: &v1::LinuxContainerResources) -> Result<Resources> {
     let at = |name: &str| format!("{field}.{name}");
-    let memory_limit = memory(&at("memory_limit_in_bytes"), raw.memory_limit_in_bytes)?;
     Ok(Resources {
         cpu_period: within(&at("cpu_period"), raw.cpu_period, PERIOD)?,
         cpu_quota: quota(&at("cpu_quota"), raw.cpu_quota)?,
         cpu_shares: within(&at("cpu_shares"), raw.cpu_shares, SHARES)?,
-        memory_limit,
-        memory_swap_limit: swap(
+        memory_limit: memory(&at("memory_limit_in_bytes"), raw.memory_limit_in_bytes)?,
+        memory_swap_limit: memory(
             &at("memory_swap_limit_in_bytes"),
             raw.memory_swap_limit_in_bytes,
-            memory_limit,
         )?,
         oom_score_adj: Some(oom_score(&at("oom_score_adj"), raw.oom_score_adj)?),
         cpuset_cpus: list(&at("cpuset_cpus"), &raw.cpuset_cpus)?,
@@ -69,18 +76,17 @@ fn memory(field: &str, value: i64) -> Result<Option<i64>> {
     }
 }
 
-fn swap(field: &str, value: i64, memory: Option<i64>) -> Result<Option<i64>> {
-    match (value, memory) {
-        (0, _) => Ok(None),
-        (-1, _) => Ok(Some(-1)),
-        (value, Some(memory)) if memory > 0 && value >= memory => Ok(Some(value)),
-        (value, Some(memory)) if memory > 0 => {
+fn check_swap(field: &str, swap: Option<i64>, memory: Option<i64>) -> Result<()> {
+    match (swap, memory) {
+        (None | Some(-1), _) => Ok(()),
+        (Some(swap), Some(memory)) if memory > 0 && swap >= memory => Ok(()),
+        (Some(swap), Some(memory)) if memory > 0 => {
             let remedy =
                 format!("it is memory and swap together: use at least the memory limit, {memory}");
-            Err(bad(field, value, &remedy))
+            Err(bad(field, swap, &remedy))
         }
-        (value, _) => {
-            Err(bad(field, value, "set memory_limit_in_bytes too, or use -1 for no limit"))
+        (Some(swap), _) => {
+            Err(bad(field, swap, "set memory_limit_in_bytes too, or use -1 for no limit"))
         }
     }
 }

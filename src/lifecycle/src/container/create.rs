@@ -242,6 +242,7 @@ impl Preparation {
             stop_signal: self.config.stop_signal.unwrap_or(image.stop_signal),
             cgroup: self.cgroup,
             volume_images: volumes.ids,
+            resources: None,
             started_at: None,
             end: None,
             config: self.config,

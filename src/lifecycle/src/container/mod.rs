@@ -1,6 +1,8 @@
 //! A container: its facts, its shim, and the task that watches over it.
 
+mod checkpoint;
 mod create;
+mod diff;
 mod exec;
 mod mounts;
 mod process;
@@ -9,8 +11,10 @@ mod session;
 mod start;
 mod stop;
 mod supervise;
+mod update;
 mod volumes;
 
+pub(crate) use checkpoint::checkpoint;
 pub(crate) use create::{create, make_bundle, write_spec};
 pub(crate) use exec::{exec_sync, reopen_log};
 pub(crate) use process::cgroup_path;
@@ -18,11 +22,13 @@ pub(crate) use remove::remove;
 pub(crate) use session::{attach_session, check_running, exec_session};
 pub(crate) use start::start;
 pub(crate) use stop::{end, stop};
-pub(crate) use supervise::{ask_to_leave, conclude, left_behind, retire, supervise};
+pub(crate) use supervise::{ask_to_leave, conclude, force_out, left_behind, retire, supervise};
+pub(crate) use update::update;
 pub(crate) use volumes::remove_layers;
 
 use crate::kept::Kept;
 use crate::state::{ContainerRecord, container_state, verdict};
+use crate::stats::CpuRate;
 use crate::{ContainerState, ContainerView, Error};
 use oci_spec::runtime::Spec;
 use orlop_model::{ContainerId, SandboxId};
@@ -67,6 +73,7 @@ pub(crate) struct Container {
     pub(crate) stop_signalled: AtomicBool,
     /// SIGKILL has been or is about to be sent: no new exec.
     pub(crate) killing: AtomicBool,
+    pub(crate) cpu_rate: CpuRate,
     phase: watch::Sender<Phase>,
     link: RwLock<Link>,
     link_changed: Notify,
@@ -92,6 +99,7 @@ impl Container {
             turn: Mutex::new(()),
             stop_signalled: AtomicBool::new(false),
             killing: AtomicBool::new(false),
+            cpu_rate: CpuRate::default(),
             phase: watch::Sender::new(phase),
             link: RwLock::new(link),
             link_changed: Notify::new(),
@@ -206,6 +214,7 @@ fn derive(facts: &ContainerRecord, link: &Link, bundle: &std::path::Path) -> Con
         image_ref: facts.image_ref.clone(),
         log_path: facts.log_path.clone(),
         user: facts.user.clone(),
+        resources: facts.resources().clone(),
         stop_signal: facts.stop_signal,
         cgroup: facts.cgroup.clone(),
         volume_images: facts.volume_images.clone(),
@@ -216,15 +225,16 @@ fn derive(facts: &ContainerRecord, link: &Link, bundle: &std::path::Path) -> Con
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::Records;
     use crate::state::tests::container_facts;
     use crate::state::{End, How};
     use orlop_model::Timestamp;
-    use orlop_store::RecordDir;
 
     #[tokio::test]
     async fn the_view_follows_the_facts() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = Arc::new(RecordDir::open(temp.path()).unwrap());
+        let (main, copies) = (temp.path().join("main"), temp.path().join("copies"));
+        let dir = Arc::new(Records::open(&main, &copies).unwrap());
         let facts = Kept::create(dir, "c1", container_facts()).await.unwrap();
         let container = Container::new(facts, "/b".into(), Link::Down);
         assert_eq!(container.state(), ContainerState::Created);
@@ -249,7 +259,8 @@ mod tests {
     #[tokio::test]
     async fn phases_only_advance() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = Arc::new(RecordDir::open(temp.path()).unwrap());
+        let (main, copies) = (temp.path().join("main"), temp.path().join("copies"));
+        let dir = Arc::new(Records::open(&main, &copies).unwrap());
         let facts = Kept::create(dir, "c1", container_facts()).await.unwrap();
         let container = Container::new(facts, "/b".into(), Link::Down);
         container.advance(Phase::Ended);

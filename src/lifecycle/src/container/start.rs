@@ -1,13 +1,14 @@
 //! StartContainer.
 
-use super::{Container, Phase, conclude};
-use crate::context::{Context, START_PATIENCE};
+use super::{Container, Phase, conclude, force_out};
+use crate::context::Context;
 use crate::sandbox::Sandbox;
 use crate::state::{End, How};
 use crate::{ContainerState, Error, EventKind, Result};
 use orlop_model::Timestamp;
 use orlop_task::TaskError;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// Lets the program of a created container go.
@@ -25,7 +26,8 @@ pub(crate) async fn start(
     let client = container.client().ok_or_else(|| container.wrong_state("its shim has gone"))?;
     // Before the call: a program may have written its first line before the answer is here.
     let at = Timestamp::now();
-    match timeout(START_PATIENCE, client.start("")).await {
+    let patience = context.options.start_patience;
+    match timeout(patience, client.start("")).await {
         Ok(Ok(_pid)) => {
             container.observe(|facts| facts.started_at = Some(at.max(facts.created_at))).await;
             container.advance(Phase::Running);
@@ -33,11 +35,25 @@ pub(crate) async fn start(
             Ok(())
         }
         Ok(Err(error)) => Err(failed(&context, &container, &error).await),
-        Err(_) => Err(Error::ShimSilent {
-            id: container.id.to_string(),
-            why: format!("no answer to start within {START_PATIENCE:?}"),
-        }),
+        Err(_) => Err(too_late(&context, &container, patience).await),
     }
+}
+
+/// Nobody may be told that a start failed whose program begins later: shim and init are ended by the
+/// kernel's means before the answer.
+async fn too_late(context: &Context, container: &Container, patience: Duration) -> Error {
+    let why = format!("no answer to start within {patience:?}");
+    match force_out(context, container).await {
+        Ok(()) => {
+            let end = End { how: How::StartFailed, at: Timestamp::now(), message: why.clone() };
+            conclude(context, container, end).await;
+        }
+        // Its state stays open, and its removal tries again.
+        Err(error) => {
+            tracing::error!(container = %container.id, error = error.report(), "start not undone");
+        }
+    }
+    Error::ShimSilent { id: container.id.to_string(), why }
 }
 
 /// A container that could not be started has ended: its status tells why, as the error does.

@@ -30,21 +30,32 @@ pub(crate) async fn supervise(context: Arc<Context>, container: Arc<Container>) 
 
 /// Returns with the end of the container.
 async fn watch(container: &Container, client: &Client) -> End {
-    tokio::select! {
-        () = client.closed() => return left_behind(container).await,
-        () = container.reached(Phase::Running) => {}
-    }
     match client.wait("").await {
         Ok(exit) => {
+            decided(container).await;
+            let message = match container.phase() {
+                Phase::Created => "its init ended before it was started".to_owned(),
+                _ => String::new(),
+            };
             let oom = recorded_end(container).await.is_some_and(|(_, oom)| oom);
-            End { how: How::Exited { code: exit.code, oom }, at: exit.at, message: String::new() }
+            End { how: How::Exited { code: exit.code, oom }, at: exit.at, message }
         }
         Err(error) => {
             if !error.is_gone() {
                 tracing::warn!(container = %container.id, %error, "shim does not tell the exit");
             }
+            decided(container).await;
             left_behind(container).await
         }
+    }
+}
+
+/// A start that is on its way knows better why the waiting init has ended, or that the program began
+/// before: its word comes first. Once a container runs nobody is waited for, since a removal that has
+/// the turn waits for us.
+async fn decided(container: &Container) {
+    if container.phase() == Phase::Created {
+        drop(container.turn.lock().await);
     }
 }
 

@@ -13,10 +13,11 @@ use crate::Result;
 use crate::container::{Container, Link};
 use crate::context::Context;
 use crate::kept::{Kept, blocking, from_store};
+use crate::records::{Damaged, Records};
 use crate::sandbox::Sandbox;
 use crate::state::{ContainerRecord, SandboxRecord};
 use orlop_model::Timestamp;
-use orlop_store::{Loaded, Record, RecordDir};
+use orlop_store::Record;
 use orlop_task::Shim;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -70,15 +71,17 @@ pub(crate) async fn recover(context: &Arc<Context>) -> Result<Recovered> {
 }
 
 async fn load<R: Record + Send + 'static>(
-    dir: &Arc<RecordDir<R>>,
+    dir: &Arc<Records<R>>,
     recovered: &mut Recovered,
 ) -> Result<Vec<(String, R)>> {
     let dir = Arc::clone(dir);
-    let loaded: Loaded<R> =
+    let (records, damaged) =
         blocking(move || dir.load_all().map_err(|error| from_store(R::KIND, error))).await?;
-    for bad in loaded.bad {
+    for Damaged { bad, restored } in damaged {
+        let now =
+            if restored { "its copy is used" } else { "there is no copy: its object is removed" };
         let text = format!(
-            "{} record {:?} moved to {}: {}",
+            "{} record {:?} moved to {}: {}; {now}",
             R::KIND,
             bad.name,
             bad.moved_to.display(),
@@ -87,7 +90,7 @@ async fn load<R: Record + Send + 'static>(
         tracing::warn!("{text}");
         recovered.bad_records.push(text);
     }
-    Ok(loaded.records)
+    Ok(records)
 }
 
 /// Containers whose sandbox has no record are removed with it. How many those were.

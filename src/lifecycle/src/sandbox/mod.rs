@@ -5,16 +5,19 @@ mod files;
 mod init;
 mod run;
 mod stop;
+mod update;
 
 pub(crate) use dial::dial;
 pub(crate) use files::noted_cgroups;
 pub(crate) use init::{end_init, watch_init};
 pub(crate) use run::run;
 pub(crate) use stop::{release_files, remove, stop, unmake_files};
+pub(crate) use update::update;
 
 use crate::context::Context;
 use crate::kept::Kept;
 use crate::state::{SandboxRecord, not_ready_because, sandbox_state};
+use crate::stats::CpuRate;
 use crate::{Error, Result, SandboxView, host};
 use orlop_model::SandboxId;
 use orlop_spec::request::NamespaceMode;
@@ -30,6 +33,7 @@ pub(crate) struct Sandbox {
     pub(crate) facts: Kept<SandboxRecord>,
     /// Shared by creations and starts of its containers, held alone by its stop and removal.
     pub(crate) gate: RwLock<()>,
+    pub(crate) cpu_rate: CpuRate,
     boot_id: String,
     /// The connection to its init's shim; held while an init is made or ended.
     init: Mutex<Option<Client>>,
@@ -44,6 +48,7 @@ impl Sandbox {
             id: now.id.clone(),
             facts,
             gate: RwLock::new(()),
+            cpu_rate: CpuRate::default(),
             boot_id: boot_id.to_owned(),
             init: Mutex::new(init),
             view,
@@ -142,6 +147,8 @@ fn derive(facts: &SandboxRecord, boot_id: &str) -> SandboxView {
             .init_pid
             .filter(|_| facts.init_ended_at.is_none() && facts.released_at.is_none()),
         cgroup_parent: facts.cgroup_parent.clone(),
+        overhead: facts.overhead.clone().or_else(|| facts.config.overhead.clone()),
+        resources: facts.resources.clone().or_else(|| facts.config.resources.clone()),
     }
 }
 

@@ -69,6 +69,8 @@ fn first_facts(context: &Context, id: SandboxId, config: Arc<SandboxConfig>) -> 
         made_cgroups: Vec::new(),
         selinux_level,
         init_pid: None,
+        overhead: None,
+        resources: None,
         init_ended_at: None,
         failed: None,
         stop_asked_at: None,
@@ -260,6 +262,7 @@ impl Making {
         if let Some(client) = &self.init {
             tokio::spawn(watch_init(Arc::clone(&sandbox), client.clone()));
         }
+        context.tell(EventKind::Created, &id, None);
         let state =
             if self.facts.failed.is_some() { EventKind::Stopped } else { EventKind::Started };
         context.tell(state, &id, None);

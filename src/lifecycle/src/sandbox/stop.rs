@@ -123,6 +123,6 @@ pub(crate) async fn remove(context: Arc<Context>, sandbox: Arc<Sandbox>) -> Resu
     context.index.remove_sandbox(&sandbox.id);
     let name = sandbox.facts.get().config.metadata.clone();
     context.index.sandbox_names.free(&name, &sandbox.id);
-    context.tell(EventKind::Deleted, &sandbox.id, None);
+    context.tell_of(EventKind::Deleted, &sandbox.id, None, Some(sandbox.view()));
     Ok(())
 }

@@ -86,6 +86,11 @@ impl Node {
 
     /// Starts a runtime on what is there, and recovers.
     pub fn start(&self) -> Daemon {
+        self.start_with(|_| ())
+    }
+
+    /// The same with other options.
+    pub fn start_with(&self, change: impl FnOnce(&mut Options)) -> Daemon {
         let tokio = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -110,12 +115,13 @@ impl Node {
             })
             .unwrap();
             let launcher = Launcher::new(&shim_binary(), &run).unwrap();
-            let options = Options {
+            let mut options = Options {
                 root,
                 run,
                 default_cgroup_parent: self.cgroup.clone(),
                 ..Options::default()
             };
+            change(&mut options);
             let runtime = Runtime::open(options, images.clone(), network, launcher).unwrap();
             let recovered = runtime.recover().await.unwrap();
             (runtime, images, recovered)
@@ -267,7 +273,7 @@ impl Daemon {
     pub fn ended(&self, id: &str) -> Arc<ContainerView> {
         let rt = self.rt();
         self.wait(async {
-            let mut events = rt.events();
+            let mut events = rt.events().unwrap();
             loop {
                 let view = rt.container(id).unwrap();
                 if view.state == ContainerState::Exited {

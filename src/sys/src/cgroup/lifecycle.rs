@@ -18,25 +18,8 @@ const ROUNDS: u32 = 100;
 impl Cgroup {
     /// Processes in it and below, in our numbers.
     pub fn procs(&self) -> Result<Vec<i32>> {
-        let mut procs = Vec::new();
-        for directory in self
-            .unified_dir()
-            .into_iter()
-            .chain(self.legacy.first().map(|legacy| legacy.mount.as_path()))
-        {
-            for level in tree(directory) {
-                let text = match files::read(&level, "cgroup.procs") {
-                    Ok(text) => text,
-                    // It went away between the listing and the reading.
-                    Err(error) if matches!(error.errno, libc::ENOENT | libc::ENODEV) => continue,
-                    Err(error) => return Err(error),
-                };
-                procs.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-            }
-        }
-        procs.sort_unstable();
-        procs.dedup();
-        Ok(procs)
+        let first = self.legacy.first().map(|legacy| legacy.mount.as_path());
+        procs_of(self.unified_dir().into_iter().chain(first))
     }
 
     /// Kills everything in it and below. Returns when every process has got its SIGKILL.
@@ -137,6 +120,23 @@ impl Cgroup {
         }
         Ok(())
     }
+}
+
+/// Processes in these groups and below.
+pub(super) fn procs_of<'a>(groups: impl Iterator<Item = &'a Path>) -> Result<Vec<i32>> {
+    let mut procs = Vec::new();
+    for level in groups.flat_map(tree) {
+        let text = match files::read(&level, "cgroup.procs") {
+            Ok(text) => text,
+            // It went away between the listing and the reading.
+            Err(error) if matches!(error.errno, libc::ENOENT | libc::ENODEV) => continue,
+            Err(error) => return Err(error),
+        };
+        procs.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+    }
+    procs.sort_unstable();
+    procs.dedup();
+    Ok(procs)
 }
 
 /// Waits until `cgroup.events` holds a line; the kernel wakes us at each change. A group that is gone

@@ -205,7 +205,7 @@ fn check_usage(memory: &LinuxMemory, dir: &Path, file: &str) -> Result<()> {
     if memory.check_before_update() == Some(true) && used > limit {
         return Err(Error::new(
             "limit",
-            format!("memory {limit}: {used} bytes are in use"),
+            format!("memory {limit}: {used} bytes are in use, give a limit above that"),
             libc::EBUSY,
         ));
     }

@@ -6,10 +6,12 @@ mod files;
 mod hierarchy;
 mod lifecycle;
 mod limits;
+mod meter;
 mod oom;
 mod usage;
 
 pub use hierarchy::{Hierarchies, Layout};
+pub use meter::{Detail, DeviceTraffic, Faults, Memory, Meter, Pressure, Sample, Stall};
 pub use oom::OomNotifier;
 pub use usage::Usage;
 

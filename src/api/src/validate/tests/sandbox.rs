@@ -217,9 +217,12 @@ fn sandbox_details() {
     let mut raw = good_sandbox();
     raw.port_mappings =
         vec![port(0, 80, 0, ""), port(1, 53, 5353, "127.0.0.1"), port(0, 80, 8080, "0.0.0.0")];
+    // All addresses of one family and all of the other are two things.
+    raw.port_mappings.push(port(0, 81, 8080, "::"));
     let made = check_sandbox(&raw, ABLE).unwrap();
-    assert_eq!(made.port_mappings.len(), 2);
-    assert_eq!(made.port_mappings[1].host_ip, None);
+    assert_eq!(made.port_mappings.len(), 3);
+    let hosts = made.port_mappings.iter().map(|mapping| mapping.host_ip.unwrap().to_string());
+    assert_eq!(hosts.collect::<Vec<_>>(), ["127.0.0.1", "0.0.0.0", "::"]);
     pod_namespaces(&mut raw).network = 2;
     raw.hostname.clear();
     let made = check_sandbox(&raw, ABLE).unwrap();

@@ -1,0 +1,69 @@
+//! GetContainerEvents.
+
+use crate::Api;
+use crate::batches::Replies;
+use crate::error::ApiError;
+use crate::v1;
+use crate::view;
+use futures::stream;
+use orlop_lifecycle::{Event, EventKind};
+use tokio::sync::broadcast::error::RecvError;
+use tonic::Status;
+
+/// A subscriber takes events at its own pace from a ring that all share. One that is too far behind
+/// has lost some: its stream ends with an error, so that it lists again and starts anew.
+pub(crate) async fn stream(
+    api: &Api,
+    _: v1::GetEventsRequest,
+) -> Result<Replies<v1::ContainerEventResponse>, ApiError> {
+    let events = api.engine()?.runtime.events()?;
+    let closing = api.closing();
+    let next = |state: Option<_>| async move {
+        let (mut events, mut closing): (
+            tokio::sync::broadcast::Receiver<Event>,
+            tokio::sync::watch::Receiver<bool>,
+        ) = state?;
+        let event = tokio::select! {
+            event = events.recv() => event,
+            // The daemon stops; a stream that goes on would hold that up.
+            _ = closing.wait_for(|closing| *closing) => return None,
+        };
+        match event {
+            Ok(event) => Some((Ok(response(&event)), Some((events, closing)))),
+            Err(RecvError::Lagged(lost)) => Some((Err(behind(lost)), None)),
+            Err(RecvError::Closed) => None,
+        }
+    };
+    Ok(Box::pin(stream::unfold(Some((events, closing)), next)))
+}
+
+fn behind(lost: u64) -> Status {
+    tracing::warn!(lost, "a subscriber to container events was too slow and is cut off");
+    Status::resource_exhausted(format!(
+        "{lost} events were lost because they were not read in time: list sandboxes and containers, then subscribe again"
+    ))
+}
+
+fn response(event: &Event) -> v1::ContainerEventResponse {
+    let kind = match event.kind {
+        EventKind::Created => v1::ContainerEventType::ContainerCreatedEvent,
+        EventKind::Started => v1::ContainerEventType::ContainerStartedEvent,
+        EventKind::Stopped => v1::ContainerEventType::ContainerStoppedEvent,
+        EventKind::Deleted => v1::ContainerEventType::ContainerDeletedEvent,
+    };
+    v1::ContainerEventResponse {
+        // A sandbox's own events bear its id.
+        container_id: event
+            .container
+            .as_ref()
+            .map_or_else(|| event.sandbox.to_string(), ToString::to_string),
+        container_event_type: kind.into(),
+        created_at: event.at.0,
+        pod_sandbox_status: event.pod.as_ref().map(|pod| view::sandbox_status(pod)),
+        containers_statuses: event
+            .containers
+            .iter()
+            .map(|container| view::container_status(container))
+            .collect(),
+    }
+}

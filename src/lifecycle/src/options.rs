@@ -1,5 +1,6 @@
 //! What a node's operator decides.
 
+use orlop_task::RuntimeOptions;
 use std::path::PathBuf;
 
 /// Settings of the runtime.
@@ -13,6 +14,8 @@ pub struct Options {
     pub default_cgroup_parent: String,
     /// Names of runtime handlers beside the empty one, which all mean the built-in runtime.
     pub handlers: Vec<String>,
+    /// Handlers whose containers run in shims of other makers.
+    pub runtimes: Vec<ForeignHandler>,
     /// Directory of seccomp profiles; a relative Localhost profile lives beneath it.
     pub seccomp_dir: PathBuf,
     /// Bytes of stdout and of stderr each that an ExecSync reply carries at most.
@@ -26,8 +29,26 @@ impl Default for Options {
             run: "/run/orlop".into(),
             default_cgroup_parent: "/orlop".into(),
             handlers: vec!["orlop".into()],
+            runtimes: Vec::new(),
             seccomp_dir: "/etc/orlop/seccomp".into(),
             exec_output_cap: 16 << 20,
         }
     }
+}
+
+/// A runtime handler whose containers run in a shim of another maker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignHandler {
+    /// The name that a RuntimeClass gives.
+    pub name: String,
+    /// The shim's program.
+    pub binary: PathBuf,
+    /// What the shim is told with every container.
+    pub options: Option<RuntimeOptions>,
+    /// A pod needs a container of its own that holds it; all others live in that one's shim.
+    pub sandbox: bool,
+    /// Annotations of pods that the shim gets to see; `*` stands for any text.
+    pub pod_annotations: Vec<String>,
+    /// Annotations of containers likewise.
+    pub container_annotations: Vec<String>,
 }

@@ -9,6 +9,7 @@ mod incoming;
 mod lock;
 mod logging;
 mod notify;
+mod runtimes;
 mod serve;
 mod size;
 mod suggest;

@@ -106,6 +106,12 @@ impl crate::World {
         self.crictl(&["runp", &self.file(&format!("pod-{name}"), config)])
     }
 
+    /// Runs a pod of a runtime handler; its id.
+    pub fn run_pod_with(&self, handler: &str, config: &Value) -> String {
+        let name = config["metadata"]["name"].as_str().expect("a pod has a name");
+        self.crictl(&["runp", "--runtime", handler, &self.file(&format!("pod-{name}"), config)])
+    }
+
     /// Creates and starts a container in a pod; its id.
     pub fn run_container(&self, pod: &str, pod_config: &Value, config: &Value) -> String {
         let id = self.create_container(pod, pod_config, config);

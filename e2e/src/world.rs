@@ -26,6 +26,14 @@ impl World {
         world
     }
 
+    /// A world whose daemon runs with this configuration file.
+    pub fn configured(config: impl FnOnce(&Self) -> String) -> Self {
+        let mut world = Self::prepared();
+        std::fs::write(world.path("orlop.toml"), config(&world)).expect("configuration file");
+        world.start();
+        world
+    }
+
     /// A world whose daemon does not run yet.
     fn prepared() -> Self {
         let netns =
@@ -69,6 +77,9 @@ impl World {
             ("--cni-cache-dir", "cni-cache"),
         ] {
             command.arg(flag).arg(self.path(sub));
+        }
+        if self.path("orlop.toml").exists() {
+            command.arg("--config").arg(self.path("orlop.toml"));
         }
         command.arg("--listen").arg(self.socket());
         self.daemon = Some(Server::start(command, self.path("orlop.log")));

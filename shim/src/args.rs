@@ -10,10 +10,16 @@ pub(crate) enum Action {
     /// Serve on the socket that is descriptor 3: how our daemon and `start` run the shim.
     #[default]
     Serve,
+    /// The same as keeper of a container that runs in a shim of another maker (`foreign.json`).
+    Keep,
     /// Make a socket, start a shim that serves on it, print the address.
     Start,
     /// Tidy up after a shim that has died.
     Delete,
+    /// Be process 1 of a pod in another maker's runtime: reap, and end when told to.
+    Init,
+    /// Send the event on standard input to the keeper: for foreign shims that leave it to a program.
+    Publish,
     /// Print the version.
     Version,
 }
@@ -28,6 +34,8 @@ pub(crate) struct Args {
     pub(crate) id: String,
     /// containerd's gRPC socket.
     pub(crate) address: String,
+    /// An event's topic.
+    pub(crate) topic: String,
     /// The bundle; the working directory when empty.
     pub(crate) bundle: PathBuf,
 }
@@ -44,6 +52,9 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Args, Error>
                 "start" => Action::Start,
                 "delete" => Action::Delete,
                 "serve" => Action::Serve,
+                "keep" => Action::Keep,
+                "init" => Action::Init,
+                "publish" => Action::Publish,
                 _ => {
                     return Err(Error::Usage(format!(
                         "action {text:?} is not known: use start, delete or serve"
@@ -69,6 +80,7 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Args, Error>
             "namespace" => parsed.namespace = text_of(value()?),
             "id" => parsed.id = text_of(value()?),
             "address" => parsed.address = text_of(value()?),
+            "topic" => parsed.topic = text_of(value()?),
             "bundle" => parsed.bundle = value()?.into(),
             // Events go over ttrpc (TTRPC_ADDRESS); the socket is ours to choose.
             "publish-binary" | "socket" => {
@@ -79,7 +91,8 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Args, Error>
     }
     parsed.action =
         action.ok_or_else(|| Error::Usage("no action: use start, delete or serve".to_owned()))?;
-    if parsed.action != Action::Version && parsed.id.is_empty() {
+    let nameless = matches!(parsed.action, Action::Version | Action::Init | Action::Publish);
+    if !nameless && parsed.id.is_empty() {
         return Err(Error::Usage("flag -id is missing: name the container".to_owned()));
     }
     Ok(parsed)

@@ -3,7 +3,10 @@
 use crate::args::{Action, Args};
 use crate::container::{cgroup_path, load_spec, record};
 use crate::events::{Publisher, timestamp};
+use crate::foreign::Foreign;
+use crate::hooks::{Hooked, run_each};
 use crate::poll::Poller;
+use crate::publish::publish;
 use crate::server::Server;
 use crate::shim::Shim;
 use nix::sys::signal::SigSet;
@@ -36,15 +39,23 @@ pub(crate) enum Error {
     Sys(#[from] orlop_sys::error::Error),
     #[error(transparent)]
     Spawn(#[from] orlop_sys::process::SpawnError),
+    #[error(transparent)]
+    Task(#[from] orlop_task::TaskError),
 }
 
-fn at<E: Into<io::Error>>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Error {
+pub(crate) fn at<E: Into<io::Error>>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Error {
     move |error| Error::Io(what.to_string(), error.into())
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Error> {
     match args.action {
-        Action::Serve => serve(args),
+        Action::Serve => serve(args, false),
+        Action::Keep => serve(args, true),
+        Action::Init => {
+            orlop_sys::process::reap_until_terminated();
+            Ok(())
+        }
+        Action::Publish => publish(&args),
         Action::Start => start(&args),
         Action::Delete => delete(&args),
         Action::Version => {
@@ -55,7 +66,7 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
 }
 
 /// Becomes the shim: descriptor 3 listens already.
-fn serve(args: Args) -> Result<(), Error> {
+fn serve(args: Args, keeper: bool) -> Result<(), Error> {
     let listener = orlop_sys::descriptors::take_passed()?;
     // Before anything else: a child that ends must find us listening.
     let mask = SigSet::all();
@@ -80,7 +91,11 @@ fn serve(args: Args) -> Result<(), Error> {
         .filter(|address| !address.is_empty())
         .map(|address| Publisher::new(PathBuf::from(address), args.namespace.clone()));
     let poller = Poller::new().map_err(at("epoll"))?;
-    let shim = Shim::new(poller, args.id, bundle, self_exe, publisher);
+    let foreign = match keeper {
+        true => Bundle::new(&bundle).foreign()?.map(Foreign::new),
+        false => None,
+    };
+    let shim = Shim::new(poller, args.id, bundle, self_exe, publisher, foreign);
     let result = Server::new(shim, listener, signals).and_then(|mut server| server.run());
     if let Ok(socket) = socket {
         // Whoever made it may have removed it.
@@ -167,12 +182,23 @@ fn delete(args: &Args) -> Result<(), Error> {
     {
         let _ = pidfd.send_signal(9);
     }
+    if let Err(error) = orlop_task::clear_foreign(&bundle) {
+        crate::diagnostics::note(&error.to_string());
+    }
     // Without a spec nothing was ever created.
-    if let Ok(spec) = load_spec(&dir)
-        && let Ok(cgroup) = Cgroup::open(&Hierarchies::detect()?, &cgroup_path(&spec, &args.id))
-    {
-        cgroup.kill_all()?;
-        cgroup.delete()?;
+    if let Ok(spec) = load_spec(&dir) {
+        if let Ok(cgroup) = Cgroup::open(&Hierarchies::detect()?, &cgroup_path(&spec, &args.id)) {
+            cgroup.kill_all()?;
+            cgroup.delete()?;
+        }
+        // A shim that ended in order has removed its socket, and has run them.
+        if bundle.address().is_ok_and(|socket| socket.exists())
+            && let Ok(Some(hooked)) = Hooked::of(&spec, &args.id, &dir)
+        {
+            for failure in run_each(&hooked.hooks.poststop, &hooked.state("stopped", 0)) {
+                crate::diagnostics::note(&failure);
+            }
+        }
     }
     remove_socket(&dir);
     let killed = ExitRecord {

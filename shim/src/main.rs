@@ -8,13 +8,18 @@ mod container;
 mod diagnostics;
 mod error;
 mod events;
+mod foreign;
+mod hooks;
 mod io;
+mod keeper;
 mod launch;
 mod poll;
+mod publish;
 mod rpc;
 mod server;
 mod service;
 mod shim;
+mod shim_hooks;
 mod stage;
 
 use std::process::ExitCode;

@@ -17,6 +17,10 @@ pub(crate) enum Token {
     Oom,
     /// The connection to containerd's event service.
     Publisher,
+    /// The connection to the foreign shim of a keeper.
+    Foreign,
+    /// What that complains of.
+    ForeignLog,
     /// A client's connection.
     Conn(u32),
     /// A process ended.
@@ -50,6 +54,8 @@ impl Token {
             Self::Input(key) => (9, 0, key),
             Self::InputSink(key) => (10, 0, key),
             Self::Attachment(key) => (11, 0, key),
+            Self::Foreign => (12, 0, 0),
+            Self::ForeignLog => (13, 0, 0),
         };
         u64::from(tag as u8) << 40 | u64::from(stream) << 32 | u64::from(key)
     }
@@ -70,6 +76,8 @@ impl Token {
             9 => Self::Input(key),
             10 => Self::InputSink(key),
             11 => Self::Attachment(key),
+            12 => Self::Foreign,
+            13 => Self::ForeignLog,
             _ => return None,
         })
     }
@@ -178,6 +186,8 @@ mod tests {
             Token::Signals,
             Token::Oom,
             Token::Publisher,
+            Token::Foreign,
+            Token::ForeignLog,
             Token::Conn(u32::MAX),
             Token::Exit(7),
             Token::Stage(0),

@@ -37,7 +37,7 @@ pub(crate) struct Conn {
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Request(u32, Request),
-    Response(u32),
+    Response(u32, Response),
     /// Something that parses as a frame but not as a message; the answer is due on this stream.
     Bad(u32, Refusal),
 }
@@ -167,7 +167,9 @@ fn parse(header: ttrpc::Header, message: &[u8]) -> Incoming {
         Kind::Request => {
             Request::decode(message).map(|request| Incoming::Request(header.stream, request))
         }
-        Kind::Response => Response::decode(message).map(|_| Incoming::Response(header.stream)),
+        Kind::Response => {
+            Response::decode(message).map(|response| Incoming::Response(header.stream, response))
+        }
         Kind::Data => {
             return Incoming::Bad(
                 header.stream,

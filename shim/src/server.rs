@@ -61,13 +61,15 @@ impl Server {
                 self.accept_again();
             } else if lonely && retry.is_none() && ready.is_empty() && self.shim.container.is_none()
             {
-                return Ok(());
+                self.shim.leave();
             }
             for event in &ready {
                 self.dispatch(*event);
                 self.deliver();
             }
+            self.shim.finish_exits();
             self.shim.finish_deletions();
+            self.shim.leave_if_late();
             self.deliver();
         }
         Ok(())
@@ -79,6 +81,8 @@ impl Server {
             Token::Signals => self.signal(),
             Token::Oom => self.shim.oom_ready(),
             Token::Publisher => self.shim.publisher_ready(),
+            Token::Foreign => self.shim.foreign_ready(),
+            Token::ForeignLog => self.shim.foreign_log_ready(),
             Token::Conn(key) => self.talk(key, event),
             Token::Exit(key) => self.shim.exit_ready(key),
             Token::Stage(key) => self.shim.stage_ready(key),
@@ -158,7 +162,7 @@ impl Server {
                 Incoming::Request(stream, request) => {
                     self.shim.serve(ReplyTo { conn: key, stream }, &request)
                 }
-                Incoming::Response(stream) => {
+                Incoming::Response(stream, _) => {
                     let refusal = Refusal::new(Code::InvalidArgument, "this side does not call");
                     self.shim.refuse(ReplyTo { conn: key, stream }, refusal);
                 }

@@ -5,14 +5,15 @@ use crate::container::state::{Event, State};
 use crate::container::{Container, host_owner, load_spec, make_cgroup};
 use crate::error::Refusal;
 use crate::events::timestamp;
+use crate::hooks::Hooked;
 use crate::io::{Habits, Io, Paths};
 use crate::rpc::ReplyTo;
 use crate::shim::{Shim, stage_refusal, wait_response};
 use crate::stage::{ExecRequest, InitRequest, RootfsMount, Stdio, spawn_exec, spawn_init};
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxResources, Spec};
-use orlop_sys::cgroup::Hierarchies;
-use orlop_task::names::{SHIM, TASK_V2, TASK_V3, URL_CREATE_OPTIONS, URL_METRICS};
+use orlop_sys::cgroup::{Hierarchies, Layout};
+use orlop_task::names::{EVENTS, SHIM, TASK_V2, TASK_V3, URL_CREATE_OPTIONS};
 use orlop_task::protocol::events::{TaskExecAdded, TaskPaused, TaskResumed};
 use orlop_task::protocol::shim::{
     CreateOptions, DetailsRequest, DetailsResponse, ReopenLogRequest,
@@ -35,6 +36,7 @@ impl Shim {
         let result = match request.service.as_str() {
             TASK_V3 | TASK_V2 => self.task(to, &request.method, &request.payload),
             SHIM => self.own(to, &request.method, &request.payload),
+            EVENTS if self.foreign.is_some() => self.forward(&request.payload),
             other => Err(Refusal::new(
                 Code::Unimplemented,
                 format!("service {other:?} is not served here"),
@@ -48,6 +50,11 @@ impl Shim {
     }
 
     fn task(&mut self, to: ReplyTo, method: &str, payload: &[u8]) -> Answer {
+        if self.foreign.is_some()
+            && let Some(answer) = self.foreign_task(to, method, payload)?
+        {
+            return answer;
+        }
         match method {
             "Create" => self.create(to, decode(payload)?),
             "Start" => self.start(to, &decode(payload)?),
@@ -97,7 +104,8 @@ impl Shim {
         }
     }
 
-    fn create(&mut self, to: ReplyTo, request: rpc::CreateTaskRequest) -> Answer {
+    /// Refuses a creation that this shim cannot serve.
+    pub(crate) fn check_create(&self, request: &rpc::CreateTaskRequest) -> Result<(), Refusal> {
         if let Some(container) = &self.container {
             let text = format!("this shim has container {} already", container.id);
             return Err(Refusal::new(Code::AlreadyExists, text));
@@ -109,6 +117,11 @@ impl Shim {
         if !request.checkpoint.is_empty() {
             return Err(Refusal::new(Code::Unimplemented, "checkpoints are not supported"));
         }
+        Ok(())
+    }
+
+    fn create(&mut self, to: ReplyTo, request: rpc::CreateTaskRequest) -> Answer {
+        self.check_create(&request)?;
         let options = create_options(request.options.as_ref())?;
         let bundle = if request.bundle.is_empty() {
             self.bundle.clone()
@@ -116,6 +129,7 @@ impl Shim {
             PathBuf::from(&request.bundle)
         };
         let spec = load_spec(&bundle)?;
+        let hooked = Hooked::of(&spec, &request.id, &bundle).map_err(Refusal::invalid)?;
         let key = self.key();
         let paths = Paths {
             stdin: request.stdin,
@@ -141,6 +155,7 @@ impl Shim {
             stdio: stdio(&spec, paths.terminal, &ends),
             cgroup: Some(&cgroup),
             init_only: options.init,
+            hooks: hooked.as_ref().and_then(|hooked| hooked.hooks.before_entry()),
             self_exe: self.self_exe.as_fd(),
         });
         let staged = match staged {
@@ -161,6 +176,7 @@ impl Shim {
         );
         init.pending = Some(to);
         let mut container = Container::new(request.id, bundle, options, spec, cgroup, init);
+        container.hooked = hooked;
         if let Err(refusal) = container.init.adopt(&self.poller, staged, io) {
             // The process is reaped as an orphan.
             container.cgroup.kill_all()?;
@@ -178,6 +194,11 @@ impl Shim {
             init.happen(Event::Start)?;
             init.pending = Some(to);
             let key = init.key;
+            if let Err(refusal) = self.run_start_hooks() {
+                self.start_failed(key, refusal);
+                return Ok(None);
+            }
+            let init = &mut self.container(&request.id)?.init;
             if let Some(Err(error)) = init.staged.as_mut().map(crate::stage::Staged::release) {
                 self.start_failed(key, stage_refusal(error));
             }
@@ -334,14 +355,19 @@ impl Shim {
                 format!("{} is being deleted already", process.name),
             ));
         }
+        let key = process.key;
         if process.alive() {
             // Created and never started: nothing of the workload ran.
-            match process.signal(9) {
+            let signalled = process.signal(9);
+            let ended = match &self.foreign {
+                Some(_) => self.foreign_end(&request.id),
+                None => signalled,
+            };
+            match ended {
                 Err(refusal) if refusal.code != Code::NotFound => return Err(refusal),
                 _ => {}
             }
         }
-        let key = process.key;
         self.delete_later(key, to);
         Ok(None)
     }
@@ -356,8 +382,8 @@ impl Shim {
     }
 
     fn stats(&mut self, request: &rpc::StatsRequest) -> Answer {
-        let metrics = self.container(&request.id)?.metrics()?;
-        let stats = Any { type_url: URL_METRICS.to_owned(), value: metrics.encode_to_vec() };
+        let layout = self.hierarchies.as_ref().map_or(Layout::V1, |all| all.layout);
+        let stats = self.container(&request.id)?.metrics(layout)?;
         reply(&rpc::StatsResponse { stats: Some(stats) })
     }
 
@@ -401,8 +427,12 @@ impl Shim {
             return Err(Refusal::internal("the container has gone"));
         };
         let process = container.by_exec_id(&request.exec_id)?;
+        let key = process.key;
         if let (true, Some(io)) = (request.stdin, &mut process.io) {
             io.close_stdin(poller, buffer);
+            if !io.has_input() && self.foreign.is_some() {
+                self.foreign_input_ended(key);
+            }
         }
         empty()
     }
@@ -427,7 +457,12 @@ impl Shim {
             container.cgroup.kill_all()?;
             container.cgroup.delete()?;
         }
-        self.quit |= request.now || self.container.is_none();
+        if request.now && self.container.is_some() {
+            self.clear_foreign();
+            self.quit = true;
+        } else if self.container.is_none() {
+            self.leave();
+        }
         empty()
     }
 
@@ -445,7 +480,7 @@ impl Shim {
 }
 
 /// How the container's own process is treated.
-fn habits(options: &CreateOptions) -> Habits {
+pub(crate) fn habits(options: &CreateOptions) -> Habits {
     Habits {
         max_line: options.max_log_line,
         attachable: options.attachable,
@@ -454,7 +489,7 @@ fn habits(options: &CreateOptions) -> Habits {
 }
 
 /// How an exec is treated: it has the flows that it is given.
-fn exec_habits(options: &CreateOptions) -> Habits {
+pub(crate) fn exec_habits(options: &CreateOptions) -> Habits {
     Habits { max_line: options.max_log_line, ..Habits::default() }
 }
 
@@ -477,11 +512,11 @@ fn reply(message: &impl Message) -> Answer {
 }
 
 /// google.protobuf.Empty.
-fn empty() -> Answer {
+pub(crate) fn empty() -> Answer {
     Ok(Some(Vec::new()))
 }
 
-fn create_options(any: Option<&Any>) -> Result<CreateOptions, Refusal> {
+pub(crate) fn create_options(any: Option<&Any>) -> Result<CreateOptions, Refusal> {
     match any {
         // Another runtime's options, such as runc's, say nothing to us.
         Some(any) if any.type_url.rsplit('/').next() == Some(URL_CREATE_OPTIONS) => {

@@ -6,6 +6,7 @@ use crate::container::state::{Event, State};
 use crate::container::{Container, KILLED, START_FAILED, record};
 use crate::error::Refusal;
 use crate::events::{Publisher, timestamp};
+use crate::foreign::Foreign;
 use crate::io::BUFFER;
 use crate::poll::Poller;
 use crate::rpc::{Reply, ReplyTo};
@@ -38,6 +39,8 @@ pub(crate) struct Shim {
     pub(crate) hierarchies: Option<Hierarchies>,
     pub(crate) container: Option<Container>,
     publisher: Option<Publisher>,
+    /// The shim that the container runs in, where that is not this one.
+    pub(crate) foreign: Option<Foreign>,
     /// Answers on their way to the connections.
     pub(crate) replies: Vec<(ReplyTo, Reply)>,
     pub(crate) buffer: Vec<u8>,
@@ -54,6 +57,7 @@ impl Shim {
         bundle: PathBuf,
         self_exe: OwnedFd,
         publisher: Option<Publisher>,
+        foreign: Option<Foreign>,
     ) -> Self {
         Self {
             poller,
@@ -63,6 +67,7 @@ impl Shim {
             hierarchies: None,
             container: None,
             publisher,
+            foreign,
             replies: Vec::new(),
             buffer: vec![0; BUFFER],
             next_key: 0,
@@ -137,6 +142,12 @@ impl Shim {
             }
             match progress {
                 Ok(Progress::Pending) => return,
+                Ok(Progress::Hooks) => {
+                    if let Err(refusal) = self.run_runtime_hooks() {
+                        self.start_failed(key, refusal);
+                        return;
+                    }
+                }
                 Ok(Progress::Ready) => self.staged(key),
                 Ok(Progress::Running) => {
                     self.started(key);
@@ -151,7 +162,7 @@ impl Shim {
     }
 
     /// Ready for the exec. A container waits for Start; an exec has been started already.
-    fn staged(&mut self, key: u32) {
+    pub(crate) fn staged(&mut self, key: u32) {
         let Some(process) = self.process(key) else { return };
         if process.state == State::Creating {
             let pid = process.pid;
@@ -170,7 +181,7 @@ impl Shim {
     }
 
     /// The workload runs.
-    fn started(&mut self, key: u32) {
+    pub(crate) fn started(&mut self, key: u32) {
         let Self { poller, container, .. } = self;
         let Some(process) = container.as_mut().and_then(|container| container.by_key(key)) else {
             return;
@@ -180,6 +191,10 @@ impl Shim {
             return;
         }
         process.started_at = Timestamp::now();
+        if process.exec_id.is_empty() {
+            self.run_late_hooks("running");
+        }
+        let Some(process) = self.process(key) else { return };
         let (pid, exec_id, pending) =
             (process.pid.unsigned_abs(), process.exec_id.clone(), process.pending.take());
         if let Some(to) = pending {
@@ -238,6 +253,12 @@ impl Shim {
             return;
         };
         let Some(exit) = process.reap(poller) else { return };
+        self.after_end(key, exit);
+    }
+
+    /// A process has ended, and that is noted: tells everybody.
+    pub(crate) fn after_end(&mut self, key: u32, exit: ExitStatus) {
+        let Some(process) = self.process(key) else { return };
         let pid = process.pid.unsigned_abs();
         let pending = process.pending.take();
         let name = process.name.clone();
@@ -326,7 +347,9 @@ impl Shim {
         loop {
             let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
             let Some(pid) = waitid(Id::All, peek).ok().and_then(|dead| dead.pid()) else { return };
-            match self.container.as_ref().and_then(|container| container.owner_of(pid.as_raw())) {
+            // The processes of a foreign shim are not ours, even when they come to us to die.
+            let container = self.container.as_ref().filter(|_| self.foreign.is_none());
+            match container.and_then(|container| container.owner_of(pid.as_raw())) {
                 Some(key) => {
                     self.exit_ready(key);
                     if self.process(key).is_some_and(|process| process.alive()) {
@@ -362,8 +385,11 @@ impl Shim {
         let Some(process) = container.as_mut().and_then(|container| container.by_key(key)) else {
             return;
         };
-        if let Some(io) = &mut process.io {
-            io.input_ready(poller, buffer);
+        let Some(io) = &mut process.io else { return };
+        let had_input = io.has_input();
+        io.input_ready(poller, buffer);
+        if had_input && !io.has_input() && self.foreign.is_some() {
+            self.foreign_input_ended(key);
         }
     }
 
@@ -379,11 +405,14 @@ impl Shim {
 
     /// When the next deletion loses patience: milliseconds from now.
     pub(crate) fn patience(&self) -> Option<u64> {
-        let container = self.container.as_ref()?;
         let now = self.clock();
-        let all = std::iter::once(&container.init).chain(container.execs.values());
+        let all = self
+            .container
+            .iter()
+            .flat_map(|container| std::iter::once(&container.init).chain(container.execs.values()));
         all.filter(|process| !process.alive())
             .filter_map(|process| process.deleting.map(|(_, until)| until.saturating_sub(now)))
+            .chain(self.foreign_patience())
             .min()
     }
 
@@ -409,11 +438,12 @@ impl Shim {
             if let Some(io) = &mut process.io {
                 io.close(&self.poller);
             }
+            self.foreign_forget(process.exec_id.clone());
             if let Some((to, _)) = process.deleting {
                 self.answer(to, &delete_response(&process));
             }
         }
-        if init {
+        if init && self.foreign_is_deleted() {
             self.delete_container();
         }
     }
@@ -427,6 +457,7 @@ impl Shim {
             self.refuse(to, error.into());
             return;
         }
+        self.run_late_hooks("stopped");
         self.publish("/tasks/delete", |container| orlop_task::protocol::events::TaskDelete {
             container_id: container.id.clone(),
             pid: container.init.pid.unsigned_abs(),
@@ -448,8 +479,10 @@ impl Shim {
             }
         }
         let answer = delete_response(&container.init);
-        self.quit |= container.options.exit_on_delete;
         self.answer(to, &answer);
+        if container.options.exit_on_delete {
+            self.leave();
+        }
     }
 }
 

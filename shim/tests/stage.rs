@@ -8,6 +8,8 @@
 )]
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "helpers of tests")]
 
+#[path = "../src/hooks.rs"]
+mod hooks;
 #[path = "../src/stage/mod.rs"]
 mod stage;
 
@@ -19,6 +21,8 @@ mod basics;
 mod refusals;
 #[path = "stage/speed.rs"]
 mod speed;
+#[path = "stage/treatment.rs"]
+mod treatment;
 #[path = "stage/userns.rs"]
 mod userns;
 #[path = "stage/world.rs"]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 11] = [
     "mount.proto",
     "state.proto",
     "task.proto",
@@ -11,6 +11,9 @@ const FILES: [&str; 8] = [
     "forward.proto",
     "shim.proto",
     "stats.proto",
+    "stats2.proto",
+    "runcoptions.proto",
+    "runtimeoptions.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,20 +1,19 @@
 //! The container: its spec, its control group, its processes.
 
+mod metrics;
 pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod state;
 
 use crate::error::Refusal;
+use crate::hooks::Hooked;
 use crate::poll::{Poller, Token};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec, User};
 use orlop_sys::cgroup::{Cgroup, Hierarchies, OomNotifier};
 use orlop_sys::process::Pidfd;
 use orlop_task::protocol::shim::CreateOptions;
-use orlop_task::protocol::stats::{
-    CpuStat, CpuUsage, MemoryEntry, MemoryStat, Metrics, PidsStat, Throttle,
-};
 use process::Process;
-use state::{Event, State};
+use state::Event;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -30,9 +29,13 @@ pub(crate) struct Container {
     pub(crate) bundle: PathBuf,
     pub(crate) options: CreateOptions,
     pub(crate) spec: Spec,
+    /// Its hooks, where it has some.
+    pub(crate) hooked: Option<Box<Hooked>>,
     pub(crate) cgroup: Cgroup,
     oom: Option<OomNotifier>,
     oom_kills: u64,
+    /// A foreign shim told of a memory kill.
+    oom_told: bool,
     pub(crate) init: Process,
     pub(crate) execs: BTreeMap<u32, Process>,
 }
@@ -102,9 +105,11 @@ impl Container {
             bundle,
             options,
             spec,
+            hooked: None,
             cgroup,
             oom: None,
             oom_kills: 0,
+            oom_told: false,
             init,
             execs: BTreeMap::new(),
         }
@@ -131,7 +136,12 @@ impl Container {
 
     /// Whether any process of it was killed for memory.
     pub(crate) fn oom_killed(&self) -> bool {
-        self.oom_kills > 0
+        self.oom_kills > 0 || self.oom_told
+    }
+
+    /// A foreign shim tells of a memory kill, which the host's counters may not show.
+    pub(crate) fn note_oom(&mut self) {
+        self.oom_told = true;
     }
 
     /// The process with this key.
@@ -194,50 +204,19 @@ impl Container {
         } else {
             self.cgroup.thaw()?
         }
-        for process in std::iter::once(&mut self.init).chain(self.execs.values_mut()) {
-            // An exec that has not started or has ended stays as it is.
-            if matches!(process.state, State::Running | State::Paused) {
-                process.happen(event)?;
-            }
-        }
+        self.frozen(frozen);
         Ok(())
     }
 
-    /// Counters, in containerd's form.
-    pub(crate) fn metrics(&self) -> Result<Metrics, Refusal> {
-        let usage = self.cgroup.usage()?;
-        let (periods, throttled_periods, throttled_time) = usage.throttling;
-        let (pg_fault, pg_maj_fault) = usage.page_faults;
-        let memory = MemoryEntry {
-            usage: usage.memory_usage,
-            limit: usage.memory_limit,
-            ..MemoryEntry::default()
-        };
-        Ok(Metrics {
-            pids: Some(PidsStat {
-                current: usage.pids,
-                // 0 is containerd's word for no limit.
-                limit: if usage.pids_limit == u64::MAX { 0 } else { usage.pids_limit },
-            }),
-            cpu: Some(CpuStat {
-                usage: Some(CpuUsage {
-                    total: usage.cpu_ns,
-                    kernel: usage.cpu_system_ns,
-                    user: usage.cpu_user_ns,
-                    per_cpu: Vec::new(),
-                }),
-                throttling: Some(Throttle { periods, throttled_periods, throttled_time }),
-            }),
-            memory: Some(MemoryStat {
-                rss: usage.memory_rss,
-                pg_fault,
-                pg_maj_fault,
-                total_inactive_file: usage.memory_inactive_file,
-                usage: Some(memory),
-                swap: Some(MemoryEntry { usage: usage.swap_usage, ..MemoryEntry::default() }),
-                ..MemoryStat::default()
-            }),
-        })
+    /// Everything is frozen or thawed now.
+    pub(crate) fn frozen(&mut self, frozen: bool) {
+        let event = if frozen { Event::Pause } else { Event::Resume };
+        for process in std::iter::once(&mut self.init).chain(self.execs.values_mut()) {
+            // An exec that has not started or has ended stays as it is.
+            if let Ok(state) = process.state.after(event, &process.name) {
+                process.state = state;
+            }
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Process {
     pub(crate) exec: Option<Box<oci_spec::runtime::Process>>,
     pub(crate) pid: i32,
     pub(crate) exit: Option<ExitStatus>,
+    /// A foreign shim told its end; until when its last output is waited for (milliseconds, monotonic).
+    pub(crate) ending: Option<(ExitStatus, u64)>,
     pub(crate) started_at: Timestamp,
     /// Who waits for Create or Start.
     pub(crate) pending: Option<ReplyTo>,
@@ -52,6 +54,7 @@ impl Process {
             exec: None,
             pid: 0,
             exit: None,
+            ending: None,
             started_at: Timestamp::ZERO,
             pending: None,
             waiters: Vec::new(),
@@ -133,6 +136,11 @@ impl Process {
 
     /// Notes the end, whoever learned it.
     pub(crate) fn ended(&mut self, poller: &Poller, code: u32) -> ExitStatus {
+        self.ended_as(poller, ExitStatus { code, at: Timestamp::now() })
+    }
+
+    /// Notes the end at a time that somebody else tells.
+    pub(crate) fn ended_as(&mut self, poller: &Poller, exit: ExitStatus) -> ExitStatus {
         if let Some(pidfd) = self.pidfd() {
             poller.forget(pidfd);
         }
@@ -140,7 +148,6 @@ impl Process {
             poller.forget(&staged.control);
         }
         self.child = None;
-        let exit = ExitStatus { code, at: Timestamp::now() };
         self.exit = Some(exit);
         // Every state but Deleted knows an end, and what is deleted is not here any more.
         let _ = self.happen(Event::Exit);

@@ -17,6 +17,11 @@ pub(crate) fn write_shim(bundle: &Path, id: &str) -> io::Result<()> {
     write(bundle, "shim.json", &ShimRecord { version: 1, id: id.to_owned(), pid, start_time })
 }
 
+/// Writes the same of a foreign shim into its own bundle.
+pub(crate) fn write_foreign(dir: &Path, record: &ShimRecord) -> io::Result<()> {
+    write(dir, "shim.json", record)
+}
+
 /// By rename, so that a reader finds all or nothing; not synced, as the bundle does not outlive a boot.
 fn write(bundle: &Path, name: &str, record: &impl Serialize) -> io::Result<()> {
     let bytes = serde_json::to_vec(record)?;

@@ -63,6 +63,8 @@ pub(crate) struct Io {
     log: Option<CriLog>,
     console: Option<OwnedFd>,
     attachments: Attachments,
+    /// FIFOs of our making between us and a foreign shim.
+    fifos: Vec<PathBuf>,
 }
 
 /// What is done about output and input beyond what their paths say.
@@ -86,15 +88,7 @@ impl Io {
         owner: (u32, u32),
     ) -> Result<(Self, ChildEnds), Refusal> {
         let max_line = habits.max_line;
-        let mut io = Self {
-            key,
-            outputs: [None, None],
-            console_sink: None,
-            input: None,
-            log: None,
-            console: None,
-            attachments: Attachments::default(),
-        };
+        let mut io = Self::empty(key);
         let mut ends = ChildEnds::default();
         let out = io.sink(&paths.stdout, Stream::Stdout, max_line)?;
         if paths.terminal {
@@ -128,6 +122,79 @@ impl Io {
             io.input = Some(Input::new(fifo, target));
         }
         Ok((io, ends))
+    }
+
+    fn empty(key: u32) -> Self {
+        Self {
+            key,
+            outputs: [None, None],
+            console_sink: None,
+            input: None,
+            log: None,
+            console: None,
+            attachments: Attachments::default(),
+            fifos: Vec::new(),
+        }
+    }
+
+    /// The same for a process that a foreign shim will make: FIFOs in `dir` take the place of the pipes.
+    /// The paths that the foreign shim is given.
+    pub(crate) fn prepare_fifos(
+        key: u32,
+        paths: &Paths,
+        habits: Habits,
+        dir: &Path,
+    ) -> Result<(Self, Paths), Refusal> {
+        let max_line = habits.max_line;
+        let mut io = Self::empty(key);
+        let mut theirs = Paths { terminal: paths.terminal, ..Paths::default() };
+        let out = io.sink(&paths.stdout, Stream::Stdout, max_line)?;
+        let err = if paths.terminal {
+            Sink::Discard
+        } else {
+            io.sink(&paths.stderr, Stream::Stderr, max_line)?
+        };
+        for (index, sink, path) in [(0, out, &mut theirs.stdout), (1, err, &mut theirs.stderr)] {
+            // A terminal needs a reader even where nobody wants what it says, and has one output.
+            let wanted = !matches!(sink, Sink::Discard) || habits.attachable;
+            if (paths.terminal && index == 1) || !(wanted || paths.terminal) {
+                continue;
+            }
+            let name = if index == 0 { "stdout" } else { "stderr" };
+            *path = io.make_fifo(dir, name)?;
+            let source = open_fifo(path, OFlags::RDONLY)?;
+            if let Some(output) = io.outputs.get_mut(index) {
+                *output = Some(Output::new(source, sink));
+            }
+        }
+        if !paths.stdin.is_empty() {
+            let access = if habits.keep_stdin { OFlags::RDWR } else { OFlags::RDONLY };
+            let source = open_fifo(&paths.stdin, access)?;
+            theirs.stdin = io.make_fifo(dir, "stdin")?;
+            // Both ends: what is written before the foreign shim reads is not lost.
+            let target = open_fifo(&theirs.stdin, OFlags::RDWR)?;
+            io.input = Some(Input::new(source, Some(target)));
+        }
+        Ok((io, theirs))
+    }
+
+    fn make_fifo(&mut self, dir: &Path, name: &str) -> Result<String, Refusal> {
+        let path = dir.join(format!("{}.{name}", self.key));
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0)
+            .map_err(|errno| Refusal::internal(format!("FIFO {}: {errno}", path.display())))?;
+        self.fifos.push(path.clone());
+        Ok(path.to_string_lossy().into_owned())
+    }
+
+    /// Whether a stream of the process is still open.
+    pub(crate) fn has_output(&self) -> bool {
+        self.outputs.iter().any(Option::is_some)
+    }
+
+    /// Whether the process still has input.
+    pub(crate) fn has_input(&self) -> bool {
+        self.input.is_some()
     }
 
     fn sink(&mut self, name: &str, stream: Stream, max_line: i64) -> Result<Sink, Refusal> {
@@ -327,6 +394,10 @@ impl Io {
         self.log = None;
         self.console = None;
         self.end_attachments();
+        for path in self.fifos.drain(..) {
+            // With the bundle gone it is gone too.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Opens the log anew at its path.

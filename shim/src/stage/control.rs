@@ -17,6 +17,8 @@ pub(super) enum Message {
     Warning(String),
     /// The terminal's master.
     Console(OwnedFd),
+    /// The shim may run hooks now; it answers with the container's state.
+    Hooks,
     /// All is done but the exec.
     Ready,
     /// It failed, and ends.
@@ -28,9 +30,12 @@ pub(super) enum Message {
 const WARNING: u8 = b'W';
 const CONSOLE: u8 = b'C';
 const READY: u8 = b'R';
+const HOOKS: u8 = b'H';
 const FAILED: u8 = b'E';
 const GO: u8 = b'G';
 const LONGEST: usize = 8192;
+/// The longest state that hooks are told; a packet of this size fits a socket's buffer.
+const STATE: usize = 128 * 1024;
 
 /// The shim's end (which does not block) and the child's.
 pub(super) fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -62,6 +67,7 @@ pub(super) fn receive(control: BorrowedFd<'_>) -> Result<Option<Message>> {
     Ok(Some(match (tag, descriptor) {
         (WARNING, _) => Message::Warning(text()),
         (READY, _) => Message::Ready,
+        (HOOKS, _) => Message::Hooks,
         (CONSOLE, Some(fd)) => Message::Console(fd),
         (FAILED, _) => Message::Failed(
             serde_json::from_slice(rest)
@@ -88,6 +94,33 @@ pub(super) fn wait_go(control: BorrowedFd<'_>) -> Result<()> {
             Ok(_) | Err(_) => return Err(StageError::refuse(Step::Lost, "shim", "it has gone")),
         }
     }
+}
+
+/// Lets the shim run its hooks; the container's state, for the child's own.
+pub(super) fn wait_hooks(control: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    send(control, HOOKS, &[])?;
+    let mut buffer = vec![0_u8; STATE];
+    loop {
+        match rustix::io::read(control, &mut buffer) {
+            Ok(length) if length > 0 => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(Errno::INTR) => {}
+            Ok(_) | Err(_) => return Err(StageError::refuse(Step::Lost, "shim", "it has gone")),
+        }
+    }
+}
+
+/// Tells the child that it may run its own hooks, with the container's state.
+pub(super) fn send_state(control: BorrowedFd<'_>, state: &[u8]) -> Result<()> {
+    if state.len() > STATE {
+        let cause = "the annotations are too long to be passed on";
+        return Err(StageError::refuse(Step::Hook, "state", cause));
+    }
+    rustix::net::send(control, state, SendFlags::NOSIGNAL)
+        .map(drop)
+        .at(Step::Lost, || "control socket")
 }
 
 pub(super) fn send_ready(control: BorrowedFd<'_>) -> Result<()> {

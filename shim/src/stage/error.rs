@@ -37,6 +37,8 @@ pub(crate) enum Step {
     Cwd,
     /// The exec itself: absent, not executable, wrong architecture, interpreter missing.
     Exec,
+    /// A hook.
+    Hook,
     /// The stage ended without a word.
     Lost,
 }
@@ -60,6 +62,7 @@ impl Step {
             Self::Security => "security",
             Self::Cwd => "working directory",
             Self::Exec => "exec",
+            Self::Hook => "hook",
             Self::Lost => "stage",
         }
     }

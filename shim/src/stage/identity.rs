@@ -24,6 +24,7 @@ pub(super) fn assume(process: &Process, filter: &[u8], directory: &OwnedFd) -> R
     for (name, soft, hard) in &process.rlimits {
         warnings.extend(limit(name, *soft, *hard)?);
     }
+    super::treatment::apply(&process.treatment)?;
     labels(process)?;
     let mut filter = process.seccomp.map(|flags| seccomp::Program { code: filter.to_vec(), flags });
     if process.no_new_privileges {

@@ -28,6 +28,7 @@ mod run;
 mod terminal;
 mod translate;
 mod translate_mounts;
+mod treatment;
 mod tree;
 mod wire;
 

@@ -4,7 +4,8 @@ use super::control::{self, Message};
 use super::error::{At, Result, StageError, Step};
 use super::plan::{CgroupView, IdMaps, Plan};
 use super::run::{CONTROL, PLAN};
-use super::{foreign, made, translate, translate_mounts, wire};
+use super::{foreign, made, translate, translate_mounts, treatment, wire};
+use crate::hooks::Hook;
 use oci_spec::runtime::{Process, Spec};
 use orlop_sys::cgroup::Cgroup;
 use orlop_sys::process::{Child, Command, Namespaces, Program};
@@ -52,6 +53,8 @@ pub(crate) struct InitRequest<'a> {
     pub(crate) cgroup: Option<&'a Cgroup>,
     /// No workload: the built-in pid 1 that reaps, and ends on SIGTERM or SIGINT.
     pub(crate) init_only: bool,
+    /// Hooks that run before its root is entered: some of ours ([`Progress::Hooks`]), then these.
+    pub(crate) hooks: Option<&'a [Hook]>,
     /// Our own binary, sealed.
     pub(crate) self_exe: BorrowedFd<'a>,
 }
@@ -80,6 +83,8 @@ pub(crate) struct ExecRequest<'a> {
 pub(crate) enum Progress {
     /// Nothing new: wait until [`Staged::control`] is readable.
     Pending,
+    /// The namespaces and the root exist: it waits for [`Staged::hooks_done`].
+    Hooks,
     /// Everything is done but the exec, which waits for [`Staged::release`].
     Ready,
     /// The workload runs.
@@ -112,6 +117,7 @@ impl Staged {
             match message {
                 Message::Warning(text) => self.warnings.push(text),
                 Message::Console(master) => self.console = Some(master),
+                Message::Hooks => return Ok(Progress::Hooks),
                 Message::Ready => {
                     self.ready = true;
                     return Ok(Progress::Ready);
@@ -124,9 +130,18 @@ impl Staged {
     }
 
     /// Waits until the process is ready for its exec.
-    #[allow(dead_code, reason = "the shim waits in its event loop; tests wait here")]
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
         self.wait(Progress::Ready)
+    }
+
+    /// Our hooks are through: its own follow, with the container's state.
+    pub(crate) fn hooks_done(&mut self, state: &[u8]) -> Result<()> {
+        control::send_state(self.control.as_fd(), state).map_err(|error| self.bury(Some(error)))
+    }
+
+    /// It shall not go on: kills and reaps it.
+    pub(crate) fn abandon(&mut self, error: StageError) -> StageError {
+        self.bury(Some(error))
     }
 
     /// Lets it exec. The result comes through [`Staged::advance`] or [`Staged::wait_running`].
@@ -135,12 +150,10 @@ impl Staged {
     }
 
     /// Waits until the workload runs, or for the reason why not.
-    #[allow(dead_code, reason = "the shim waits in its event loop; tests wait here")]
     pub(crate) fn wait_running(&mut self) -> Result<()> {
         self.wait(Progress::Running)
     }
 
-    #[allow(dead_code, reason = "the shim waits in its event loop; tests wait here")]
     fn wait(&mut self, wanted: Progress) -> Result<()> {
         loop {
             let progress = self.advance()?;
@@ -190,7 +203,7 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
             "a container needs its own: add it to the namespaces",
         ));
     }
-    refuse_hooks(request.spec)?;
+    treatment::refuse_unsupported(request.spec)?;
     let process = request.spec.process().as_ref();
     let views = request.cgroup.map(views).unwrap_or_default();
     let mut container = translate_mounts::container(
@@ -203,12 +216,17 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
     )?;
     let foreign =
         foreign::prepare(&mut container, &namespaces, &id_maps(request.spec), request.bundle)?;
+    container.hooks = request.hooks.map(<[Hook]>::to_vec);
     let mut plan = Plan {
         container: Some(container),
         init_only: request.init_only,
         terminal: terminal(&request.stdio),
         process: process.map(translate::process).transpose()?.unwrap_or_default(),
     };
+    plan.process.treatment.personality = treatment::personality(request.spec)?;
+    // These are for further processes only.
+    plan.process.treatment.first_cpus = Vec::new();
+    plan.process.treatment.cpus = Vec::new();
     let filter = filter(request.spec, &mut plan)?;
     // The owner of the others comes first.
     let mut joins: Vec<_> =
@@ -232,20 +250,6 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
     spawn(&common, create, &joins)
 }
 
-/// A hook that is left out without a word would leave the container without what it was to bring.
-fn refuse_hooks(spec: &Spec) -> Result<()> {
-    let Some(hooks) = spec.hooks() else { return Ok(()) };
-    let listed = serde_json::to_value(hooks).unwrap_or_default();
-    let mut lists = listed.as_object().into_iter().flatten();
-    match lists.find(|(_, list)| list.as_array().is_some_and(|list| !list.is_empty())) {
-        None => Ok(()),
-        Some((kind, _)) => {
-            let cause = "hooks are not supported yet: remove them from the spec";
-            Err(StageError::refuse(Step::Spec, kind.as_str(), cause))
-        }
-    }
-}
-
 /// Starts a process in a running container, up to its exec, which [`Staged::release`] allows.
 pub(crate) fn spawn_exec(request: &ExecRequest<'_>) -> Result<Staged> {
     let namespaces = translate::namespaces(request.spec)?;
@@ -254,6 +258,7 @@ pub(crate) fn spawn_exec(request: &ExecRequest<'_>) -> Result<Staged> {
         process: translate::process(request.process)?,
         ..Plan::default()
     };
+    plan.process.treatment.personality = treatment::personality(request.spec)?;
     let filter = filter(request.spec, &mut plan)?;
     let common = Common {
         plan: &plan,

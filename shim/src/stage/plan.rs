@@ -1,6 +1,7 @@
 //! The facts that the child needs, and nothing else: what the spec says, checked and translated.
 
 use super::error::{Result, StageError, Step};
+use crate::hooks::Hook;
 use orlop_sys::process::IdMap;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ pub(super) struct Container {
     pub(super) cgroup_namespace: bool,
     /// Its groups, as a `cgroup` mount shows them.
     pub(super) cgroups: Vec<CgroupView>,
+    /// Hooks that run once the root stands and before it is entered; `None`: no hook at all runs then.
+    pub(super) hooks: Option<Vec<Hook>>,
 }
 
 /// Where the root comes from.
@@ -252,6 +255,32 @@ pub(super) struct Process {
     pub(super) selinux: Option<String>,
     /// Whether a filter follows the plan, and its flags.
     pub(super) seccomp: Option<u32>,
+    pub(super) treatment: Treatment,
+}
+
+/// How the kernel treats the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Treatment {
+    pub(super) personality: Option<u32>,
+    pub(super) scheduling: Option<Scheduling>,
+    /// Class and level.
+    pub(super) io_priority: Option<(u32, u32)>,
+    /// Processors until the exec is due.
+    pub(super) first_cpus: Vec<u32>,
+    /// Processors of the program.
+    pub(super) cpus: Vec<u32>,
+}
+
+/// The fields of [`orlop_sys::process::Scheduling`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Scheduling {
+    pub(super) policy: u32,
+    pub(super) flags: u64,
+    pub(super) nice: i32,
+    pub(super) priority: u32,
+    pub(super) runtime: u64,
+    pub(super) deadline: u64,
+    pub(super) period: u64,
 }
 
 /// Capability sets, bit by bit.

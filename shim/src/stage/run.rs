@@ -1,7 +1,7 @@
 //! The child's half: from a fresh exec of ourselves to the workload's.
 
 use super::control;
-use super::error::{At, Result, Step};
+use super::error::{At, Result, StageError, Step};
 use super::launch::Launch;
 use super::made::Made;
 use super::plan::{Container, Plan, Process};
@@ -42,6 +42,7 @@ fn start(control: BorrowedFd<'_>, handed_over: usize) -> Result<Option<Launch>> 
     let plan = inherited(PLAN).at(Step::Spawn, || "plan")?;
     let made = Made::inherited(handed_over);
     let (plan, filter) = wire::read(plan)?;
+    super::treatment::begin(&plan.process.treatment)?;
     // Modes in the plan are exact; the workload's own mask comes later.
     rustix::process::umask(Mode::empty());
     let launch = if plan.init_only {
@@ -52,7 +53,7 @@ fn start(control: BorrowedFd<'_>, handed_over: usize) -> Result<Option<Launch>> 
         Some(Launch::new(&plan.process)?)
     };
     let terminal = match &plan.container {
-        Some(container) => set_up(&plan, container, made)?,
+        Some(container) => set_up(&plan, container, made, control)?,
         None => match plan.terminal {
             Some(size) => {
                 let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
@@ -85,7 +86,12 @@ fn start(control: BorrowedFd<'_>, handed_over: usize) -> Result<Option<Launch>> 
 }
 
 /// The container's own world.
-fn set_up(plan: &Plan, container: &Container, mut made: Made) -> Result<Option<terminal::Pair>> {
+fn set_up(
+    plan: &Plan,
+    container: &Container,
+    mut made: Made,
+    control: BorrowedFd<'_>,
+) -> Result<Option<terminal::Pair>> {
     if container.cgroup_namespace {
         orlop_sys::ns::unshare_cgroup().at(Step::Namespace, || "cgroup")?;
     }
@@ -103,6 +109,11 @@ fn set_up(plan: &Plan, container: &Container, mut made: Made) -> Result<Option<t
     procfs::set_sysctls(&container.sysctls)?;
     mask::read_only(container, &root)?;
     mask::hide(container, &root, &null)?;
+    if let Some(hooks) = &container.hooks {
+        let state = control::wait_hooks(control)?;
+        crate::hooks::run_with(hooks, &state)
+            .map_err(|cause| StageError::refuse(Step::Hook, "createContainer", cause))?;
+    }
     rootfs::move_in(container, &root)?;
     if let Some(name) = &container.hostname {
         rustix::system::sethostname(name.as_bytes())

@@ -92,6 +92,7 @@ pub(super) fn process(process: &oci::Process) -> Result<Process> {
         apparmor: process.apparmor_profile().clone(),
         selinux: process.selinux_label().clone(),
         seccomp: None,
+        treatment: super::treatment::of(process)?,
     })
 }
 

@@ -56,6 +56,7 @@ pub(super) fn container(
         user_namespace: namespaces.all.contains(Namespaces::USER),
         cgroup_namespace: namespaces.create.contains(Namespaces::CGROUP),
         cgroups,
+        hooks: None,
     })
 }
 

@@ -104,7 +104,7 @@ impl Container {
         let mut spec = spec(&id, &rootfs(dir.path()), args);
         change(&mut spec);
         std::fs::write(bundle.join("config.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
-        let shim = LAUNCH_DIR.1.launch(&id, &bundle).await.unwrap();
+        let shim = LAUNCH_DIR.1.launch(&id, &bundle, None).await.unwrap();
         Self { id, dir, bundle, shim }
     }
 

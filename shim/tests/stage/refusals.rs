@@ -127,9 +127,6 @@ fn nonsense_in_the_spec_is_refused() {
     let error = refused(|_| {}, |spec| spec["linux"]["sysctl"] = json!({ "net.no.such": "1" }));
     assert_eq!(error.step, Step::Sysctl);
     assert!(error.message.contains("no such parameter"), "{error}");
-    let error =
-        refused(|_| {}, |spec| spec["hooks"] = json!({ "prestart": [{ "path": "/bin/true" }] }));
-    assert!(error.message.contains("hooks are not supported"), "{error}");
     let error = refused(|_| {}, |spec| spec["process"]["args"] = json!([""]));
     assert!(error.message.contains("no command"), "{error}");
     let error = refused(

@@ -97,6 +97,7 @@ impl World {
             stdio,
             cgroup: Some(&self.cgroup),
             init_only: false,
+            hooks: None,
             self_exe: SELF.as_fd(),
         })?;
         staged.wait_ready()?;

@@ -25,7 +25,7 @@ mod view;
 
 pub use limits::{MAX_REQUEST, serve, serve_images};
 pub use own::ImageCalls;
-pub use service::{Api, Node};
+pub use service::{Api, Handler, Node};
 pub use streaming::Streams;
 pub use validate::{Abilities, Invalid};
 

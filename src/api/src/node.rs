@@ -1,8 +1,8 @@
 //! Version, Status, RuntimeConfig: the node itself.
 
-use crate::Api;
 use crate::error::ApiError;
 use crate::v1;
+use crate::{Api, Handler};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -72,13 +72,20 @@ fn verbose(api: &Api) -> BTreeMap<String, String> {
 /// The empty name is the default handler, and comes first.
 fn handlers(api: &Api) -> Vec<v1::RuntimeHandler> {
     let able = api.node().abilities;
-    let features = v1::RuntimeHandlerFeatures {
-        recursive_read_only_mounts: able.recursive_read_only,
+    let built_in = Handler {
+        name: String::new(),
+        recursive_read_only: able.recursive_read_only,
         user_namespaces: able.user_namespaces,
     };
-    std::iter::once("")
-        .chain(api.node().handlers.iter().map(String::as_str))
-        .map(|name| v1::RuntimeHandler { name: name.to_owned(), features: Some(features) })
+    std::iter::once(&built_in)
+        .chain(&api.node().handlers)
+        .map(|handler| v1::RuntimeHandler {
+            name: handler.name.clone(),
+            features: Some(v1::RuntimeHandlerFeatures {
+                recursive_read_only_mounts: handler.recursive_read_only,
+                user_namespaces: handler.user_namespaces,
+            }),
+        })
         .collect()
 }
 

@@ -19,12 +19,23 @@ use tonic::{Request, Response, Status};
 pub struct Node {
     /// Version of this build.
     pub version: String,
-    /// Names of runtime handlers beside the empty one.
-    pub handlers: Vec<String>,
+    /// Runtime handlers beside the empty one, which is the built-in runtime.
+    pub handlers: Vec<Handler>,
     /// What requests may ask for.
     pub abilities: Abilities,
     /// Configuration in use, for verbose Status; without secrets.
     pub config: serde_json::Value,
+}
+
+/// A runtime handler, and what pods of it may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handler {
+    /// The name that a RuntimeClass gives.
+    pub name: String,
+    /// Read-only mounts that are so all the way down.
+    pub recursive_read_only: bool,
+    /// User namespaces.
+    pub user_namespaces: bool,
 }
 
 /// The CRI server. Clones are the same one.

@@ -4,7 +4,7 @@
 
 use orlop_api::v1::image_service_client::ImageServiceClient;
 use orlop_api::v1::runtime_service_client::RuntimeServiceClient;
-use orlop_api::{Abilities, Api, MAX_REQUEST, Node, v1};
+use orlop_api::{Abilities, Api, Handler, MAX_REQUEST, Node, v1};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -25,7 +25,11 @@ async fn start() -> Server {
     let listener = UnixListener::bind(&path).unwrap();
     let api = Api::new(Node {
         version: "1".into(),
-        handlers: vec!["orlop".into()],
+        handlers: vec![Handler {
+            name: "orlop".into(),
+            recursive_read_only: false,
+            user_namespaces: false,
+        }],
         abilities: Abilities::default(),
         config: serde_json::json!({}),
     });

@@ -89,13 +89,12 @@ impl Context {
 
     /// The built-in runtime has no name, and those that the operator gave it.
     pub(crate) fn check_handler(&self, handler: &str) -> Result<()> {
-        if handler.is_empty() || self.options.handlers.iter().any(|known| known == handler) {
+        let foreign = self.options.runtimes.iter().map(|runtime| &runtime.name);
+        let known: Vec<String> = self.options.handlers.iter().chain(foreign).cloned().collect();
+        if handler.is_empty() || known.iter().any(|known| known == handler) {
             return Ok(());
         }
-        Err(Error::UnknownHandler {
-            handler: handler.to_owned(),
-            known: self.options.handlers.clone(),
-        })
+        Err(Error::UnknownHandler { handler: handler.to_owned(), known })
     }
 }
 

@@ -76,7 +76,9 @@ impl Host {
         let Ok(cgroup) = Cgroup::open(&self.hierarchies, path) else { return Ok(()) };
         let fail = |error| below("removing the cgroup", path, ErrorKind::Internal, error);
         cgroup.kill_all().map_err(fail)?;
-        cgroup.delete().map_err(fail)
+        cgroup.delete().map_err(fail)?;
+        self.hierarchies.prune_others(path);
+        Ok(())
     }
 }
 

@@ -2,11 +2,13 @@
 
 use crate::cli::{LogFormat, ServeArgs};
 use crate::image_config::Images;
+use crate::runtimes::ForeignRuntime;
 use crate::suggest;
 use anyhow::{Context, bail};
-use orlop_lifecycle::Options as RuntimeOptions;
+use orlop_lifecycle::{ForeignHandler, Options as RuntimeOptions};
 use orlop_network::NetworkConfig;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) cgroup: Cgroup,
     pub(crate) streaming: Streaming,
     pub(crate) runtime: Runtime,
+    /// Runtime handlers whose containers run in shims of other makers, by name.
+    pub(crate) runtimes: BTreeMap<String, ForeignRuntime>,
     pub(crate) network: Network,
     pub(crate) images: Images,
 }
@@ -128,6 +132,7 @@ impl Default for Config {
             cgroup: Cgroup::default(),
             streaming: Streaming::default(),
             runtime: Runtime::default(),
+            runtimes: BTreeMap::new(),
             network: Network::default(),
             images: Images::default(),
         }
@@ -280,6 +285,12 @@ impl Config {
                 "network.plugin_timeout_seconds {seconds} is not valid: use a number from 1 to {MAX_PLUGIN_SECONDS}"
             );
         }
+        for (name, runtime) in &self.runtimes {
+            if self.runtime.handlers.contains(name) || name.is_empty() {
+                bail!("runtimes.{name:?} is not valid: the built-in runtime has that name");
+            }
+            runtime.check().with_context(|| format!("runtimes.{name} is not valid"))?;
+        }
         let parent = &self.cgroup.default_parent;
         let slice = self.cgroup.driver == CgroupDriver::Systemd;
         if slice != parent.ends_with(".slice") || (!slice && !parent.starts_with('/')) {
@@ -327,6 +338,13 @@ impl Config {
         Ok(config)
     }
 
+    /// The handlers of other makers. Checked before, so that none is left out.
+    pub(crate) fn foreign_handlers(&self) -> Vec<ForeignHandler> {
+        let systemd = self.cgroup.driver == CgroupDriver::Systemd;
+        let all = self.runtimes.iter();
+        all.filter_map(|(name, runtime)| runtime.handler(name, systemd).ok()).collect()
+    }
+
     pub(crate) fn runtime_options(&self) -> RuntimeOptions {
         let runtime = &self.runtime;
         RuntimeOptions {
@@ -334,6 +352,7 @@ impl Config {
             run: self.run.clone(),
             default_cgroup_parent: self.cgroup.default_parent.clone(),
             handlers: runtime.handlers.clone(),
+            runtimes: self.foreign_handlers(),
             seccomp_dir: runtime.seccomp_dir.clone(),
             criu: runtime.criu.clone(),
             exec_output_cap: runtime.exec_output_cap,
@@ -391,6 +410,10 @@ mod tests {
             ("[network]\nplugin_timeout_seconds = 9223372036854775807", "1 to 3600"),
             ("[cgroup]\ndriver = 'systemd'", "default_parent"),
             ("[cgroup]\ndriver = 'other'", "cgroupfs"),
+            ("[runtimes.orlop]\npath = '/b'", "built-in"),
+            ("[runtimes.x]\npath = 'b'", "absolute path"),
+            ("[runtimes.x]\nkind = 'b'", "unknown field"),
+            ("[runtimes.x]\ntype = 'runc'", "io.containerd"),
         ] {
             let error = match Config::parse(text) {
                 Ok(config) => config.check().unwrap_err(),

@@ -10,6 +10,7 @@ mod lock;
 mod logging;
 mod notify;
 mod probe;
+mod runtimes;
 mod serve;
 mod size;
 mod suggest;

@@ -5,11 +5,11 @@ use crate::config::{CgroupDriver, Config};
 use crate::lock::{RunLock, own_dir};
 use crate::{host, incoming, logging, notify, probe};
 use anyhow::{Context, bail};
-use orlop_api::{Api, Node, Streams};
+use orlop_api::{Abilities, Api, Handler, Node, Streams};
 use orlop_image::ImageStore;
 use orlop_lifecycle::Runtime;
 use orlop_network::Network;
-use orlop_task::Launcher;
+use orlop_task::{Launcher, OciFeatures};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,12 +150,35 @@ async fn open(config: &Config, api: &Api) -> anyhow::Result<Network> {
 }
 
 fn node(config: &Config) -> anyhow::Result<Node> {
+    let abilities = probe::abilities(config.cgroup.driver == CgroupDriver::Systemd, &config.root);
     Ok(Node {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        handlers: config.runtime.handlers.clone(),
-        abilities: probe::abilities(config.cgroup.driver == CgroupDriver::Systemd, &config.root),
+        handlers: handlers(config, abilities),
+        abilities,
         config: serde_json::to_value(config).context("configuration cannot be shown")?,
     })
+}
+
+/// Further names of the built-in runtime can what that can. A shim that drives an OCI runtime can what
+/// that says; of others nothing is known.
+fn handlers(config: &Config, abilities: Abilities) -> Vec<Handler> {
+    let built_in = config.runtime.handlers.iter().map(|name| Handler {
+        name: name.clone(),
+        recursive_read_only: abilities.recursive_read_only,
+        user_namespaces: abilities.user_namespaces,
+    });
+    let foreign = config.runtimes.iter().map(|(name, runtime)| {
+        let features = match runtime.is_runc() {
+            true => OciFeatures::of(&runtime.oci_runtime()),
+            false => OciFeatures::default(),
+        };
+        Handler {
+            name: name.clone(),
+            recursive_read_only: features.recursive_read_only && abilities.recursive_read_only,
+            user_namespaces: features.user_namespaces && abilities.user_namespaces,
+        }
+    });
+    built_in.chain(foreign).collect()
 }
 
 /// The configured program, else the one beside our own.

@@ -5,6 +5,7 @@ use crate::{Inputs, Namespace, Namespaces, SpecError, mounts, process, resources
 use oci_spec::runtime::{
     Linux, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp, Process, Root, Spec,
 };
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 const VERSION: &str = "1.2.0";
@@ -150,6 +151,28 @@ pub fn sandbox_init_spec(
         .set_hostname((namespaces.uts == Namespace::New).then(|| hostname.to_owned()))
         .set_linux(Some(linux));
     Ok(spec)
+}
+
+/// Makes a sandbox's init fit for runtimes that execute a program for it: `/orlop-init init`, with the
+/// mounts that they need themselves.
+pub fn fit_for_other_runtimes(spec: &mut Spec, annotations: HashMap<String, String>) {
+    if let Some(process) = spec.process_mut() {
+        process.set_args(Some(vec!["/orlop-init".to_owned(), "init".to_owned()]));
+    }
+    let mount = |at: &str, kind: &str, options: &[&str]| {
+        let mut mount = oci_spec::runtime::Mount::default();
+        mount
+            .set_destination(at.into())
+            .set_typ(Some(kind.to_owned()))
+            .set_source(Some(kind.into()))
+            .set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
+        mount
+    };
+    let mounts = vec![
+        mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k"]),
+    ];
+    spec.set_mounts(Some(mounts)).set_annotations(Some(annotations));
 }
 
 /// The process of an exec in a container: the container's own with other arguments.

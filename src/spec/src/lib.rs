@@ -14,7 +14,7 @@ mod user;
 
 pub use capabilities::{DEFAULT_CAPABILITIES, KNOWN_CAPABILITIES};
 pub use error::SpecError;
-pub use generate::{container_spec, process_for_exec, sandbox_init_spec};
+pub use generate::{container_spec, fit_for_other_runtimes, process_for_exec, sandbox_init_spec};
 pub use inputs::{
     CgroupLayout, DeviceKind, HostFeatures, Inputs, Namespace, Namespaces, ResolvedDevice,
     ResolvedUser, Rlimit, SandboxFiles, SelinuxLabels,

@@ -87,7 +87,10 @@ impl Bundle {
         self.read_json("shim.json")
     }
 
-    fn read_json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, TaskError> {
+    pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, TaskError> {
         let path = self.path.join(name);
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)

@@ -2,11 +2,11 @@
 
 use crate::TaskError;
 use crate::connection::{CallError, Connection};
-use crate::names::{SHIM, TASK_V3, URL_CREATE_OPTIONS, URL_PROCESS, URL_RESOURCES};
+use crate::names::{SHIM, TASK_V3, URL_CREATE_OPTIONS, URL_METRICS_V2, URL_PROCESS, URL_RESOURCES};
 use crate::protocol::shim::{
     AttachRequest, AttachResponse, CreateOptions, DetailsRequest, ReopenLogRequest,
 };
-use crate::protocol::{Mount, stats::Metrics, task as rpc};
+use crate::protocol::{Mount, stats, stats::Metrics, stats2, task as rpc};
 use crate::ttrpc::Code;
 use orlop_model::{ExitStatus, Timestamp};
 use prost::Message;
@@ -225,7 +225,12 @@ impl Client {
         let answer: rpc::StatsResponse = self.task("Stats", &request).await?;
         let malformed = |reason: String| TaskError::Malformed { id: self.id.to_string(), reason };
         let stats = answer.stats.ok_or_else(|| malformed("no stats".to_owned()))?;
-        Metrics::decode(stats.value.as_slice()).map_err(|error| malformed(error.to_string()))
+        let wrong = |error: prost::DecodeError| malformed(error.to_string());
+        if stats.type_url.ends_with(URL_METRICS_V2) {
+            let unified = stats2::Metrics::decode(stats.value.as_slice()).map_err(wrong)?;
+            return Ok(from_unified(unified));
+        }
+        Metrics::decode(stats.value.as_slice()).map_err(wrong)
     }
 
     /// Sets new limits: OCI Linux resources in JSON.
@@ -296,6 +301,39 @@ impl Client {
             Err(TaskError::Gone { .. }) => Ok(()),
             other => other,
         }
+    }
+}
+
+/// The counters of a unified host in the older form, which holds all that is in them.
+fn from_unified(metrics: stats2::Metrics) -> Metrics {
+    let nanoseconds = |micros: u64| micros.saturating_mul(1000);
+    let (cpu, memory) = (metrics.cpu.unwrap_or_default(), metrics.memory.unwrap_or_default());
+    let pids = metrics.pids.unwrap_or_default();
+    let entry = |usage, limit| stats::MemoryEntry { usage, limit, ..stats::MemoryEntry::default() };
+    Metrics {
+        pids: Some(stats::PidsStat { current: pids.current, limit: pids.limit }),
+        cpu: Some(stats::CpuStat {
+            usage: Some(stats::CpuUsage {
+                total: nanoseconds(cpu.usage_usec),
+                kernel: nanoseconds(cpu.system_usec),
+                user: nanoseconds(cpu.user_usec),
+                per_cpu: Vec::new(),
+            }),
+            throttling: Some(stats::Throttle {
+                periods: cpu.nr_periods,
+                throttled_periods: cpu.nr_throttled,
+                throttled_time: nanoseconds(cpu.throttled_usec),
+            }),
+        }),
+        memory: Some(stats::MemoryStat {
+            rss: memory.anon,
+            pg_fault: memory.pgfault,
+            pg_maj_fault: memory.pgmajfault,
+            total_inactive_file: memory.inactive_file,
+            usage: Some(entry(memory.usage, memory.usage_limit)),
+            swap: Some(entry(memory.swap_usage, 0)),
+            ..stats::MemoryStat::default()
+        }),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Starting a shim, and finding a running one again.
 
-use crate::{Bundle, Client, TaskError, socket};
+use crate::{Bundle, Client, ForeignRuntime, TaskError, socket};
 use orlop_sys::process::{Child, Command, Pidfd, Program, sealed_copy};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,11 +54,25 @@ impl Launcher {
 
     /// Starts the shim of container `id`; `bundle` exists and holds `config.json`. Returns as soon
     /// as the process is there: the socket listens already, so the first request simply waits in it.
-    pub async fn launch(&self, id: &str, bundle: &Path) -> Result<Shim, TaskError> {
+    ///
+    /// With `foreign` the container will run in that shim, and what is started here is its keeper,
+    /// which answers in its place.
+    pub async fn launch(
+        &self,
+        id: &str,
+        bundle: &Path,
+        foreign: Option<&ForeignRuntime>,
+    ) -> Result<Shim, TaskError> {
         let (inner, owned_id, owned_bundle) =
             (Arc::clone(&self.0), id.to_owned(), bundle.to_owned());
-        let spawned =
-            tokio::task::spawn_blocking(move || inner.spawn(&owned_id, &owned_bundle)).await;
+        let foreign = foreign.cloned();
+        let spawned = tokio::task::spawn_blocking(move || {
+            if let Some(foreign) = &foreign {
+                Bundle::new(&owned_bundle).set_foreign(foreign)?;
+            }
+            inner.spawn(&owned_id, &owned_bundle, foreign.is_some())
+        })
+        .await;
         let (child, address) = spawned.map_err(|error| launch_error(id, error))??;
         let pid = child.pid.unsigned_abs();
         reap_later(child.pidfd);
@@ -67,9 +81,18 @@ impl Launcher {
     }
 }
 
+impl Launcher {
+    /// Writes the shim's binary to a new file.
+    pub fn copy_program(&self, to: &Path) -> io::Result<()> {
+        // Through a name: a second description starts at the beginning.
+        let from = format!("/proc/self/fd/{}", self.0.program.as_raw_fd());
+        std::fs::copy(from, to).map(|_| ())
+    }
+}
+
 impl Inner {
     /// Binds the socket, records it, and executes the shim with it.
-    fn spawn(&self, id: &str, bundle: &Path) -> Result<(Child, PathBuf), TaskError> {
+    fn spawn(&self, id: &str, bundle: &Path, keeper: bool) -> Result<(Child, PathBuf), TaskError> {
         let address = self.free_address(id);
         let bundle_error = |path: &Path| {
             let path = path.to_owned();
@@ -82,7 +105,11 @@ impl Inner {
         command
             .args(["orlop-shim", "-namespace", "orlop", "-id", id, "-bundle"])
             .arg(bundle)
-            .arg("serve");
+            .arg(if keeper { "keep" } else { "serve" });
+        if let (true, Some(path)) = (keeper, std::env::var_os("PATH")) {
+            // Where foreign shims look for their runtimes.
+            command.env("PATH", path);
+        }
         command.fd(3, listener.as_fd()).new_session().current_dir(bundle);
         let spawned = std::fs::write(&file, text)
             .map_err(bundle_error(&file))

@@ -6,6 +6,7 @@
 //! - [`names`]: service names and type URLs.
 //! - [`Bundle`]: the directory that a shim and its daemon share.
 //! - [`Launcher`], [`Shim`], [`Client`]: start a shim, find it again, talk to it.
+//! - [`ForeignRuntime`], [`RuntimeOptions`]: shims of other makers.
 //! - [`exec_sync`]: run a command in a container and collect what it says.
 //! - [`exec_session`], [`attach_session`]: talk to a command, or to a container.
 
@@ -15,8 +16,10 @@ mod connection;
 mod error;
 mod exec;
 mod fifo;
+mod foreign;
 mod launch;
 pub mod names;
+mod options;
 mod session;
 mod socket;
 pub mod ttrpc;
@@ -25,7 +28,9 @@ pub use bundle::{Bundle, ExitRecord, ShimRecord};
 pub use client::{Client, CreateRequest, Details, ExecRequest, State, Status};
 pub use error::TaskError;
 pub use exec::{ExecError, ExecOutput, exec_sync, kill as end_command};
+pub use foreign::{Bootstrap, ForeignRuntime, OciFeatures, clear_foreign};
 pub use launch::{Launcher, Shim};
+pub use options::{OptionsError, OptionsForm, RuntimeOptions};
 pub use session::{ATTACH_BUFFER, Flows, Scope, Session, SessionEnd, attach_session, exec_session};
 
 /// The messages of `proto/task`.
@@ -39,5 +44,12 @@ pub mod protocol {
     pub use containerd::types::Mount;
     pub use containerd::v1::types::{ProcessInfo, Status};
     pub use io::containerd::cgroups::v1 as stats;
+    pub use io::containerd::cgroups::v2 as stats2;
     pub use orlop::shim::v1 as shim;
+
+    /// Options of shims of other makers.
+    pub mod foreign {
+        pub use super::containerd::runc::v1 as runc;
+        pub use super::runtimeoptions::v1 as generic;
+    }
 }

@@ -17,5 +17,7 @@ pub const URL_RESOURCES: &str = "types.containerd.io/opencontainers/runtime-spec
 pub const URL_CREATE_OPTIONS: &str = "orlop.shim.v1.CreateOptions";
 /// cgroup metrics of a stats reply.
 pub const URL_METRICS: &str = "io.containerd.cgroups.v1.Metrics";
+/// The same on hosts whose cgroups are unified.
+pub const URL_METRICS_V2: &str = "io.containerd.cgroups.v2.Metrics";
 /// Log files in CRI's format are named `cri:///absolute/path`.
 pub const CRI_LOG_SCHEME: &str = "cri://";

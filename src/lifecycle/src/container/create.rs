@@ -6,6 +6,7 @@ use super::{Container, Link, ask_to_leave, mounts, remove_layers, supervise, vol
 use crate::cdi;
 use crate::context::{Context, START_PATIENCE};
 use crate::error::{below, io};
+use crate::handler::{self, Role, annotations};
 use crate::host::remove_tree;
 use crate::kept::{Kept, blocking};
 use crate::neighbours::task_failed;
@@ -35,6 +36,8 @@ pub(crate) async fn create(
     let _shared = sandbox.gate.read().await;
     sandbox.check_ready(&context)?;
     process::check_user_namespace(&sandbox, &config)?;
+    // It may have been taken out of the configuration since the pod was made.
+    context.check_handler(&sandbox.facts.get().config.runtime_handler)?;
     let image = context
         .images
         .get(&config.image.image)
@@ -101,10 +104,12 @@ impl Job {
             bundle: bundle.clone(),
         };
         make_bundle(&bundle)?;
+        let handler = &self.sandbox.facts.get().config.runtime_handler;
+        let foreign = self.context.foreign_runtime(handler, Role::Container(&self.config));
         // The shim reads the spec when it is told to create, so that it can start meanwhile.
         let (prepared, shim) = tokio::join!(
             blocking(move || preparation.run()),
-            self.context.launcher.launch(self.id.as_str(), &bundle),
+            self.context.launcher.launch(self.id.as_str(), &bundle, foreign.as_ref()),
         );
         let shim =
             shim.map_err(|error| task_failed("starting the shim", self.id.as_str(), error))?;
@@ -134,7 +139,10 @@ impl Job {
         };
         let pid = i32::try_from(record.pid).unwrap_or(0);
         record.pid_start = orlop_sys::process::start_time(pid).unwrap_or(0);
-        if matches!(self.namespaces.pid, Namespace::Path(_)) && !apart_from_us(pid) {
+        // Where a virtual machine holds the pod, the number is that of a process of the host's.
+        let handler = &self.sandbox.facts.get().config.runtime_handler;
+        let held = self.context.foreign(handler).is_some_and(|foreign| foreign.sandbox);
+        if !held && matches!(self.namespaces.pid, Namespace::Path(_)) && !apart_from_us(pid) {
             let why = "the process whose PID namespace was to be shared has ended";
             return Err(Error::SandboxNotReady { id: self.sandbox.id.clone(), why });
         }
@@ -297,6 +305,11 @@ impl Preparation {
         })?;
         cdi::inject(&self.context.options.cdi_dirs, &self.config, &mut spec)?;
         process::fit_default_seccomp(&self.config, &mut spec);
+        if let Some(foreign) = self.context.foreign(&facts.config.runtime_handler) {
+            let role = Role::Container(&self.config);
+            spec.set_annotations(Some(annotations(foreign, &facts, role)));
+            handler::fit(&mut spec);
+        }
         Ok(spec)
     }
 

@@ -100,6 +100,9 @@ pub(crate) fn force_out_bundle(path: &Path) {
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "cannot tell the shim of a bundle"),
     }
+    if let Err(error) = orlop_task::clear_foreign(&bundle) {
+        tracing::warn!(bundle = %path.display(), %error, "foreign shim not cleared away");
+    }
     if let Ok(address) = bundle.address() {
         // Gone already where the shim ended in order.
         let _ = std::fs::remove_file(address);

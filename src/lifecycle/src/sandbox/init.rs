@@ -3,15 +3,20 @@
 use super::Sandbox;
 use crate::container::{ask_to_leave, cgroup_path, make_bundle, write_spec};
 use crate::context::{Context, SHIM_PATIENCE, START_PATIENCE};
+use crate::handler::{self, Role, annotations};
 use crate::host::remove_tree;
 use crate::kept::blocking;
 use crate::neighbours::task_failed;
 use crate::recover::force_out_bundle;
+use crate::state::SandboxRecord;
 use crate::{Error, Result};
 use orlop_model::{Signal, Timestamp};
+use orlop_spec::request::NamespaceMode;
 use orlop_spec::{Namespace, Namespaces};
-use orlop_task::protocol::shim::CreateOptions;
-use orlop_task::{Client, CreateRequest};
+use orlop_task::protocol::{Mount, shim::CreateOptions};
+use orlop_task::{Client, CreateRequest, ForeignRuntime};
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::time::timeout;
 
@@ -21,6 +26,27 @@ pub(super) struct InitRequest {
     pub(super) hostname: String,
     pub(super) namespaces: Namespaces,
     pub(super) cgroup: String,
+    /// The pod's handler, where that is one of another maker that wants to hold the pod itself.
+    pub(super) foreign: Option<ForeignInit>,
+}
+
+/// A sandbox container in a shim of another maker.
+pub(super) struct ForeignInit {
+    runtime: ForeignRuntime,
+    annotations: HashMap<String, String>,
+    /// The pod's processes are the host's.
+    host_pids: bool,
+}
+
+/// What the pod's handler needs beside our own; `None`: nothing.
+pub(super) fn foreign_init(context: &Context, facts: &SandboxRecord) -> Option<ForeignInit> {
+    let name = &facts.config.runtime_handler;
+    let handler = context.foreign(name).filter(|handler| handler.sandbox)?;
+    Some(ForeignInit {
+        runtime: context.foreign_runtime(name, Role::Sandbox)?,
+        annotations: annotations(handler, facts, Role::Sandbox),
+        host_pids: facts.config.security.namespaces.pid == NamespaceMode::Node,
+    })
 }
 
 impl Sandbox {
@@ -37,6 +63,7 @@ impl Sandbox {
             hostname: self.hostname(),
             namespaces: self.namespaces(),
             cgroup: cgroup_path(&facts.cgroup_parent, self.id.as_str()),
+            foreign: foreign_init(context, &facts),
         };
         let (client, pid) = make_init(context, request).await?;
         *init = Some(client.clone());
@@ -65,23 +92,31 @@ pub(super) async fn make_init(
 }
 
 async fn launch_init(context: &Arc<Context>, request: &InitRequest) -> Result<(Client, u32)> {
-    let namespaces = Namespaces { pid: Namespace::New, ..request.namespaces.clone() };
-    let spec = orlop_spec::sandbox_init_spec(&namespaces, &request.hostname, &request.cgroup)?;
+    let foreign = request.foreign.as_ref();
+    let host_pids = foreign.is_some_and(|foreign| foreign.host_pids);
+    let pid = if host_pids { Namespace::Host } else { Namespace::New };
+    let namespaces = Namespaces { pid, ..request.namespaces.clone() };
+    let mut spec = orlop_spec::sandbox_init_spec(&namespaces, &request.hostname, &request.cgroup)?;
+    if let Some(foreign) = foreign {
+        orlop_spec::fit_for_other_runtimes(&mut spec, foreign.annotations.clone());
+        handler::fit(&mut spec);
+    }
     let bundle = context.bundle(&request.id);
-    let dir = bundle.clone();
-    blocking(move || {
+    let (dir, pause, owner) = (bundle.clone(), foreign.is_some(), Arc::clone(context));
+    let rootfs = blocking(move || {
         make_bundle(&dir)?;
-        write_spec(&dir, &spec)
+        write_spec(&dir, &spec)?;
+        if pause { owner.pause_root().map(|root| vec![bind(&root)]) } else { Ok(Vec::new()) }
     })
     .await?;
     let fail = |what| move |error| task_failed(what, &request.id, error);
     let shim = context
         .launcher
-        .launch(&request.id, &bundle)
+        .launch(&request.id, &bundle, foreign.map(|foreign| &foreign.runtime))
         .await
         .map_err(fail("starting the shim of the init"))?;
     let options = CreateOptions { init: true, exit_on_delete: true, ..CreateOptions::default() };
-    let create = CreateRequest { options, ..CreateRequest::default() };
+    let create = CreateRequest { rootfs, options, ..CreateRequest::default() };
     let started = timeout(START_PATIENCE, async {
         shim.client.create(&bundle, create).await.map_err(fail("creating the init"))?;
         shim.client.start("").await.map_err(fail("starting the init"))
@@ -91,6 +126,16 @@ async fn launch_init(context: &Arc<Context>, request: &InitRequest) -> Result<(C
         why: format!("its init did not start within {START_PATIENCE:?}"),
     })??;
     Ok((shim.client, pid))
+}
+
+/// The root of a sandbox container, which all share.
+fn bind(root: &Path) -> Mount {
+    Mount {
+        r#type: "bind".into(),
+        source: root.display().to_string(),
+        target: String::new(),
+        options: vec!["rbind".into(), "ro".into()],
+    }
 }
 
 /// Notes when the init ends, which makes the sandbox not ready.

@@ -1,6 +1,6 @@
 //! RunPodSandbox.
 
-use super::init::{InitRequest, clear_init, finish, make_init};
+use super::init::{InitRequest, clear_init, finish, foreign_init, make_init};
 use super::stop::unmake_files;
 use super::{Sandbox, files, shared_namespaces, watch_init};
 use crate::container::cgroup_path;
@@ -174,7 +174,9 @@ impl Making {
     }
 
     async fn start_init(&self) -> Result<Option<(Client, u32)>> {
-        if self.facts.config.security.namespaces.pid != NamespaceMode::Pod {
+        let foreign = foreign_init(&self.context, &self.facts);
+        let own_pids = self.facts.config.security.namespaces.pid == NamespaceMode::Pod;
+        if !own_pids && foreign.is_none() {
             return Ok(None);
         }
         let request = InitRequest {
@@ -182,6 +184,7 @@ impl Making {
             hostname: self.hostname(),
             namespaces: shared_namespaces(&self.facts),
             cgroup: self.init_cgroup(),
+            foreign,
         };
         make_init(&self.context, request).await.map(Some)
     }

@@ -29,6 +29,8 @@ pub struct Hierarchies {
     pub layout: Layout,
     pub(super) legacy: Vec<Legacy>,
     pub(super) unified: Option<PathBuf>,
+    /// Named hierarchies, such as systemd's: we make nothing there, other OCI runtimes do.
+    named: Vec<PathBuf>,
 }
 
 /// The controllers that limits are for. Named hierarchies and those without limits are left alone.
@@ -46,11 +48,15 @@ impl Hierarchies {
     fn from_mounts(mounts: &[MountEntry]) -> Self {
         let mut legacy: Vec<Legacy> = Vec::new();
         let mut unified = None;
+        let mut named = Vec::new();
         for mount in mounts {
             match mount.kind.as_str() {
                 "cgroup2" if unified.is_none() => unified = Some(mount.target.clone()),
                 "cgroup" => {
                     let options = mount.super_options.split(',');
+                    if options.clone().any(|option| option.starts_with("name=")) {
+                        named.push(mount.target.clone());
+                    }
                     let controllers: Vec<String> = options
                         .filter(|option| CONTROLLERS.contains(option))
                         .map(str::to_owned)
@@ -69,7 +75,7 @@ impl Hierarchies {
             (false, Some(_)) => Layout::Hybrid,
             (false, None) => Layout::V1,
         };
-        Self { layout, legacy, unified }
+        Self { layout, legacy, unified, named }
     }
 
     /// The v1 directories and the unified one of the group at `path` (absolute).
@@ -104,6 +110,22 @@ impl Hierarchies {
             for directory in self.everywhere(&path) {
                 let _ = rustix::fs::rmdir(&directory);
             }
+            self.prune_named(&path);
+        }
+    }
+
+    /// Removes the group that another OCI runtime made above a container of ours where we make none,
+    /// if nothing is in it any more.
+    pub fn prune_others(&self, path: &str) {
+        if let Some(path) = parse_path(path) {
+            self.prune_named(&path);
+        }
+    }
+
+    fn prune_named(&self, path: &Path) {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        for mount in &self.named {
+            let _ = rustix::fs::rmdir(mount.join(below));
         }
     }
 }
@@ -199,6 +221,7 @@ mod tests {
         let named = mount("cgroup", "/sys/fs/cgroup/systemd", "rw,xattr,name=systemd");
         let v1 = Hierarchies::from_mounts(&[joint.clone(), named]);
         assert_eq!((v1.layout, v1.legacy.len()), (Layout::V1, 1));
+        assert_eq!(v1.named, [PathBuf::from("/sys/fs/cgroup/systemd")]);
         let hybrid =
             Hierarchies::from_mounts(&[joint, mount("cgroup2", "/sys/fs/cgroup/unified", "rw")]);
         assert_eq!(hybrid.layout, Layout::Hybrid);

@@ -3,6 +3,7 @@
 //! Everything that the child needs is prepared before the clone; between clone and exec it runs raw
 //! system calls only, so that [`Command::spawn`] is safe in a program with threads.
 
+mod attributes;
 mod child;
 mod exec;
 mod holder;
@@ -15,6 +16,7 @@ mod sealed;
 mod spawn;
 mod stack;
 
+pub use attributes::{Scheduling, set_affinity, set_io_priority, set_personality, set_scheduling};
 pub use exec::exec;
 pub use holder::{NamespaceHolder, write_inside};
 pub use output::{Output, output};

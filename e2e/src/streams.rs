@@ -33,11 +33,8 @@ impl World {
         let thread = std::thread::spawn(move || {
             let netns = File::open(netns).expect("the world's namespace");
             let kind = rustix::thread::LinkNameSpaceType::Network;
-            rustix::thread::move_into_link_name_space(
-                std::os::fd::AsFd::as_fd(&netns),
-                Some(kind),
-            )
-            .expect("the namespace can be entered");
+            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&netns), Some(kind))
+                .expect("the namespace can be entered");
             TcpStream::connect(address).expect("the streaming server listens")
         });
         thread.join().expect("connected")
@@ -200,11 +197,13 @@ impl Talk {
         grantpt(&master).expect("granted");
         unlockpt(&master).expect("unlocked");
         let name = ptsname(&master, Vec::new()).expect("a name").into_string().expect("plain");
-        let slave = || File::options().read(true).write(true).open(Path::new(&name)).expect("slave");
+        let slave =
+            || File::options().read(true).write(true).open(Path::new(&name)).expect("slave");
         // `setsid --ctty` makes it the program's controlling terminal, whose size changes it hears of.
         let mut wrapped = Command::new("setsid");
         wrapped.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
-        let child = wrapped.stdin(slave()).stdout(slave()).stderr(slave()).spawn().expect("started");
+        let child =
+            wrapped.stdin(slave()).stdout(slave()).stderr(slave()).spawn().expect("started");
         let master = File::from(master);
         let talk = Self {
             child,

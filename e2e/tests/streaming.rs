@@ -48,7 +48,10 @@ fn commands_over_both_transports() {
         assert!(!failed.status.success() && text.contains("42"), "{transport}: {text}");
         let absent = output(&mut exec(&[], &["no-such-program"]));
         let text = String::from_utf8_lossy(&absent.stderr);
-        assert!(!absent.status.success() && text.contains("no-such-program"), "{transport}: {text}");
+        assert!(
+            !absent.status.success() && text.contains("no-such-program"),
+            "{transport}: {text}"
+        );
 
         // More than every window and buffer on the way, there and back, with an end of input.
         let sent: Vec<u8> = (0..3_000_000_u32).flat_map(|n| n.to_le_bytes()).collect();
@@ -97,7 +100,13 @@ fn attachments_before_and_after_a_kill_of_the_daemon() {
     for round in ["before", "after"] {
         for transport in TRANSPORTS {
             let attach = || {
-                Talk::on_pipes(world.crictl_inside(&["attach", "-i", "--transport", transport, &id]))
+                Talk::on_pipes(world.crictl_inside(&[
+                    "attach",
+                    "-i",
+                    "--transport",
+                    transport,
+                    &id,
+                ]))
             };
             let (mut one, mut two) = (attach(), attach());
             let word = format!("{round}-{transport}");
@@ -161,10 +170,13 @@ fn ports_are_forwarded() {
     let image = world.busybox();
     // In the pod's own network, and in the host's.
     for (name, mode, port) in [("own", 0, 8080), ("host", 2, 8081)] {
-        let network = json!({"linux": {"security_context": {"namespace_options": {"network": mode}}}});
+        let network =
+            json!({"linux": {"security_context": {"namespace_options": {"network": mode}}}});
         let pod_config = world.pod(name, network.clone());
         let pod = world.run_pod(&pod_config);
-        let server = format!("mkdir /www && echo page of {name} >/www/index.html && exec httpd -f -p 127.0.0.1:{port} -h /www");
+        let server = format!(
+            "mkdir /www && echo page of {name} >/www/index.html && exec httpd -f -p 127.0.0.1:{port} -h /www"
+        );
         let config = world.container("c", &image, &["sh", "-c", &server], network);
         world.run_container(&pod, &pod_config, &config);
         for (number, transport) in TRANSPORTS.iter().enumerate() {
@@ -185,7 +197,12 @@ fn ports_are_forwarded() {
         // Nobody listens on another port: that is said, and harms nothing.
         let closed = Talk::on_pipes(world.crictl_inside(&["port-forward", &pod, "9100:9"]));
         until("the refusal", || {
-            output(world.inside("curl").args(["-sS", "--max-time", "20", "http://127.0.0.1:9100/"]));
+            output(world.inside("curl").args([
+                "-sS",
+                "--max-time",
+                "20",
+                "http://127.0.0.1:9100/",
+            ]));
             closed.said().contains("onnection refused")
         });
     }

@@ -66,7 +66,11 @@ impl<'a> Watch<'a> {
             descriptors: entries(&format!("/proc/{pid}/fd")),
             shim_descriptors: entries(&format!("/proc/{shim}/fd")),
             threads: entries(&format!("/proc/{pid}/task")),
-            mounts: lines(&format!("/proc/{pid}/mountinfo")).lines().count() as f64,
+            // Only those of this world: others come and go beside it.
+            mounts: lines(&format!("/proc/{pid}/mountinfo"))
+                .lines()
+                .filter(|line| line.contains(&name))
+                .count() as f64,
             cgroups: String::from_utf8_lossy(&cgroups.stdout).lines().count() as f64,
             addresses: addresses(&self.world.path("cni-cache/networks")),
             memory: memory(pid),

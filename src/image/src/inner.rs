@@ -48,6 +48,7 @@ impl Inner {
         let clean =
             layout.take_clean_mark().map_err(crate::disk::io_error("read", &layout.root))?;
         layout.remove_leftovers();
+        let new = !layout.index().exists();
         let (index, records, rebuilt) = Index::open(&layout.index())?;
         let leases = RecordDir::open(&layout.leases())?;
         let held = load_leases(&leases, &layout)?;
@@ -77,7 +78,7 @@ impl Inner {
             layout,
             options,
         };
-        if !clean {
+        if !clean && !new {
             let root = inner.layout.root.display();
             tracing::info!(%root, "the store was not closed in order; checking it");
             inner.check_recent(last, &records);

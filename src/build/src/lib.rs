@@ -1,15 +1,27 @@
 //! Dockerfile to image: instructions, graph, cache key, execute or reuse.
 
+pub mod chmod;
+pub mod config;
 mod diagnostic;
+mod engine;
+pub mod exec;
 pub mod expand;
+mod files;
 pub mod ignore;
 pub mod instruction;
+pub mod key;
 pub mod lint;
 pub mod parse;
 pub mod pattern;
 mod suggest;
+pub mod users;
 
 pub use diagnostic::{Diagnostic, Lines};
+pub use engine::{
+    BuildError, Built, Engine, Event, NamedContext, Progress, Quiet, Request, StepId,
+};
+pub use files::unpack_context;
+pub use instruction::bytes;
 pub use suggest::nearest;
 
 /// A directory of the cases that lie beside the repository; says so where they are absent.

@@ -1,5 +1,6 @@
 //! The store's insides: opening and healing, and every change that must reach the disk in order.
 
+use crate::built::StepIndex;
 use crate::disk::{ImageRecord, Index, LayerMeta, Layout, Syncer, TempDir, TempFile, crash_point};
 use crate::hosts::{Registries, ShortName};
 use crate::progress::Running;
@@ -34,6 +35,8 @@ pub(crate) struct Inner {
     /// sync; taken before `state`, on blocking threads only.
     names: Mutex<()>,
     pub(crate) rows: Rows,
+    /// What builds made.
+    pub(crate) steps: StepIndex,
     /// What new layers are sealed with: how often the store was opened after a clean stop.
     pub(crate) epoch: u64,
 }
@@ -52,7 +55,9 @@ impl Inner {
         let (index, records, rebuilt) = Index::open(&layout.index())?;
         let leases = RecordDir::open(&layout.leases())?;
         let held = load_leases(&leases, &layout)?;
-        let state = State::found(layout.layers(), layout.blobs(), held);
+        let mut state = State::found(layout.layers(), layout.blobs(), held);
+        let (steps, known) = StepIndex::open(&layout.root)?;
+        state.steps = known.into_iter().map(|step| (step.key.clone(), step)).collect();
         let last = layout.epoch();
         let epoch = if clean { last.saturating_add(1) } else { last };
         if clean {
@@ -75,6 +80,7 @@ impl Inner {
             registries: Mutex::new(registries),
             names: Mutex::new(()),
             rows: Rows::new(index),
+            steps,
             layout,
             options,
         };

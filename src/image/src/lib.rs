@@ -7,6 +7,7 @@
 
 mod archive;
 mod auth;
+mod built;
 mod disk;
 mod error;
 #[doc(hidden)]
@@ -34,6 +35,7 @@ mod writable;
 
 pub use archive::{ArchiveError, Imported};
 pub use auth::{Auth, AuthError};
+pub use built::{CachedStep, Draft, Finished};
 pub use error::{PullError, PullErrorKind, StoreError};
 pub use hosts::NameError;
 pub use image::{Image, Layer, Rootfs, Usage};

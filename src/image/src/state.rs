@@ -2,7 +2,7 @@
 //! come after the disk's.
 
 use crate::disk::{ImageRecord, LayerMeta};
-use crate::{Image, UserDatabase};
+use crate::{CachedStep, Image, UserDatabase};
 use oci_spec::image::ImageConfiguration;
 use orlop_model::{Digest, Reference};
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,8 @@ pub(crate) struct State {
     /// Snapshots and blobs that a running pull counts on, with how many do.
     held: HashMap<Digest, u32>,
     pub(crate) users: HashMap<Digest, Arc<UserDatabase>>,
+    /// What builds made, by key.
+    pub(crate) steps: HashMap<Digest, CachedStep>,
 }
 
 /// What nothing refers to.
@@ -164,6 +166,10 @@ impl State {
             needed.extend(&record.manifests);
             needed.extend(record.layers.iter().flat_map(|layer| [&layer.snapshot, &layer.blob]));
         }
+        for step in self.steps.values() {
+            needed.insert(&step.layer.snapshot);
+            needed.extend(&step.below);
+        }
         needed.extend(self.leases.values().flat_map(|lease| &lease.snapshots));
         let unneeded = |digest: &&Digest| !needed.contains(*digest);
         let layers: HashSet<_> = self.layers.keys().filter(unneeded).cloned().collect();
@@ -200,6 +206,21 @@ impl State {
         });
         Some(Known { record, image })
     }
+}
+
+/// Directories of these snapshots (lowest first) for overlayfs, top first and never empty, and the
+/// one that says what the root looks like.
+pub(crate) fn stack_paths(
+    inner: &crate::inner::Inner,
+    snapshots: &[Digest],
+) -> (Vec<std::path::PathBuf>, Option<std::path::PathBuf>) {
+    let (stack, root) = inner.state().stack(snapshots);
+    let mut lower: Vec<_> = stack.iter().map(|name| inner.layout.layer(name)).collect();
+    if lower.is_empty() {
+        // An image without layers: overlayfs wants one directory all the same.
+        lower.push(inner.layout.empty());
+    }
+    (lower, root.map(|name| inner.layout.layer(&name)))
 }
 
 /// How a reference is kept: with a digest the tag is left out, since it proves nothing.

@@ -15,6 +15,10 @@ use std::sync::Arc;
 pub struct ImageStore(Arc<Inner>);
 
 impl ImageStore {
+    pub(crate) fn shared(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
     #[cfg(test)]
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.0

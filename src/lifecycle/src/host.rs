@@ -20,6 +20,11 @@ pub(crate) struct Host {
     hierarchies: Hierarchies,
 }
 
+/// What the kernel of this host offers to containers.
+pub fn host_features() -> Result<HostFeatures> {
+    Host::detect().map(|host| host.features)
+}
+
 impl Host {
     pub(crate) fn detect() -> Result<Self> {
         let fail = |error| below("detecting the features", "this host", ErrorKind::Internal, error);

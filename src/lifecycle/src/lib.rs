@@ -36,6 +36,7 @@ mod view;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind};
 pub use filter::{ContainerFilter, SandboxFilter};
+pub use host::host_features;
 pub use options::{ForeignHandler, Options};
 pub use orlop_task::{Flows, Session, SessionEnd};
 pub use recover::Recovered;

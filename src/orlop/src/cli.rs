@@ -14,6 +14,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Build an image from a Dockerfile.
+    Build(Box<crate::build::BuildArgs>),
     /// Run the daemon: CRI on a unix socket.
     Serve(Box<ServeArgs>),
     /// Work with the images of this node, through its daemon or without one.

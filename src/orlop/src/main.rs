@@ -1,5 +1,6 @@
 //! The orlop binary: command line, configuration, wiring.
 
+mod build;
 mod cli;
 mod config;
 mod host;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Build(arguments) => build::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Image(arguments) => image::run(&arguments),
         Command::Version => version(),

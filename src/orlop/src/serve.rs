@@ -182,7 +182,7 @@ fn handlers(config: &Config, abilities: Abilities) -> Vec<Handler> {
 }
 
 /// The configured program, else the one beside our own.
-fn shim(config: &Config) -> anyhow::Result<PathBuf> {
+pub(crate) fn shim(config: &Config) -> anyhow::Result<PathBuf> {
     let path = match &config.shim {
         Some(path) => path.clone(),
         None => {
@@ -202,7 +202,7 @@ fn shim(config: &Config) -> anyhow::Result<PathBuf> {
 
 /// Ready with the first SIGTERM or SIGINT. SIGHUP, which would end the process by default, is noted
 /// and nothing more.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).context("signals cannot be waited for");
     let (mut terminate, mut interrupt, mut hangup) = (
         listen(SignalKind::terminate())?,

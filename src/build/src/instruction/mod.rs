@@ -8,7 +8,7 @@ mod mount;
 mod transfer;
 
 pub use health::{Health, Healthcheck};
-pub use mount::{Mount, MountKind, Sharing};
+pub use mount::{Mount, MountKind, Sharing, bytes};
 pub use transfer::{Source, Transfer};
 
 use crate::parse::{Directives, Heredoc, Pair, Parsed};

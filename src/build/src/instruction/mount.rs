@@ -299,7 +299,7 @@ impl Options<'_> {
 }
 
 /// A number of bytes with an optional suffix, in powers of 1024.
-pub(crate) fn bytes(text: &str) -> Option<u64> {
+pub fn bytes(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let digits =
         text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();

@@ -7,8 +7,10 @@ mod rules;
 mod style;
 mod values;
 
+pub(crate) use images::PLATFORM_ARGS;
 pub use options::{CheckOptions, CheckOptionsError};
 pub use rules::Rule;
+pub(crate) use values::PROXY_ARGS;
 
 use crate::ignore::IgnoreRules;
 use crate::instruction::Dockerfile;

@@ -19,7 +19,7 @@ mod layout;
 mod sync;
 mod tree;
 
-pub(crate) use check::{difference, miscounted};
+pub(crate) use check::{count, difference, miscounted};
 pub(crate) use index::{ImageRecord, Index};
 pub(crate) use layout::{Layout, TempDir, TempFile, io_error};
 pub(crate) use sync::Syncer;

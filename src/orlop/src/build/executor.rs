@@ -1,0 +1,458 @@
+//! Steps of a build as containers of ours: the same shim, the same security as a pod's container,
+//! without a pod.
+
+use orlop_build::exec::{Ended, ExecError, Executor, NetworkMode, SecurityMode, Step, StepMount};
+use orlop_network::{AttachRequest, DetachRequest, DnsSettings, Network};
+use orlop_spec::request::{
+    CapabilityRequest, ContainerConfig, ContainerMetadata, ContainerSecurity, GroupsPolicy,
+    ImageSpec, Map, NamespaceMode, NamespaceOptions, Resources, SandboxConfig, SandboxMetadata,
+    SandboxSecurity, SecurityProfile,
+};
+use orlop_spec::{
+    CgroupLayout, DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS, HostFeatures, Inputs, Namespace,
+    Namespaces, ResolvedUser, Rlimit, SandboxFiles,
+};
+use orlop_task::protocol::{Mount, shim::CreateOptions};
+use orlop_task::{CreateRequest, Launcher};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::net::unix::pipe;
+
+/// Runs steps.
+pub(crate) struct StepExecutor {
+    pub(crate) run_dir: PathBuf,
+    pub(crate) launcher: Launcher,
+    /// Opened with the first step that needs it.
+    pub(crate) network: Network,
+    pub(crate) features: HostFeatures,
+    pub(crate) runtime: tokio::runtime::Handle,
+}
+
+impl Executor for StepExecutor {
+    fn run(&self, step: &Step, output: &mut dyn FnMut(&[u8])) -> Result<Ended, ExecError> {
+        self.runtime.block_on(self.run_step(step, output))
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.run_dir.join("build")
+    }
+}
+
+/// A step's directory and network; both go with it.
+struct Place {
+    id: String,
+    bundle: PathBuf,
+    slot: Option<orlop_network::Namespaces>,
+    hosts: String,
+}
+
+fn failed(what: &str) -> impl FnOnce(std::io::Error) -> ExecError {
+    move |error| ExecError::Failed(format!("{what}: {error}"))
+}
+
+fn said(error: impl std::fmt::Display) -> ExecError {
+    ExecError::Failed(error.to_string())
+}
+
+impl StepExecutor {
+    async fn run_step(
+        &self,
+        step: &Step,
+        output: &mut dyn FnMut(&[u8]),
+    ) -> Result<Ended, ExecError> {
+        let mut place = self.place()?;
+        let done = self.run_in(step, &mut place, output).await;
+        self.leave(place).await;
+        done
+    }
+
+    fn place(&self) -> Result<Place, ExecError> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("build-{}-{count}", std::process::id());
+        let bundle = self.run_dir.join("build").join(&id);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&bundle)
+            .map_err(failed("making the bundle"))?;
+        Ok(Place { id, bundle, slot: None, hosts: String::new() })
+    }
+
+    async fn leave(&self, place: Place) {
+        if let Some(slot) = &place.slot {
+            let request = DetachRequest {
+                sandbox_id: place.id.clone(),
+                netns: Some(slot.net.clone()),
+                name: place.id.clone(),
+                namespace: "build".into(),
+                uid: place.id.clone(),
+            };
+            if let Err(error) = self.network.detach(request).await {
+                tracing::warn!(step = place.id, %error, "the network of a step cannot be taken away");
+            }
+            if let Err(error) = self.network.release(&slot.slot).await {
+                tracing::warn!(step = place.id, %error, "the namespaces of a step stay behind");
+            }
+        }
+        if let Err(error) = std::fs::remove_dir_all(&place.bundle) {
+            tracing::warn!(bundle = %place.bundle.display(), %error, "cannot be removed");
+        }
+    }
+
+    async fn run_in(
+        &self,
+        step: &Step,
+        place: &mut Place,
+        output: &mut dyn FnMut(&[u8]),
+    ) -> Result<Ended, ExecError> {
+        let namespaces = self.namespaces(step, place).await?;
+        let files = write_files(step, place).map_err(failed("writing the step's files"))?;
+        let spec = self.spec(step, place, &namespaces, &files)?;
+        let bytes = serde_json::to_vec(&spec).map_err(said)?;
+        std::fs::write(place.bundle.join("config.json"), bytes)
+            .map_err(failed("writing the spec"))?;
+        let fifo = place.bundle.join("output");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0)
+            .map_err(|error| failed("making the FIFO")(error.into()))?;
+        let mut pipe =
+            pipe::OpenOptions::new().open_receiver(&fifo).map_err(failed("opening the FIFO"))?;
+        let shim = self.launcher.launch(&place.id, &place.bundle).await.map_err(said)?;
+        let client = &shim.client;
+        let name = fifo.display().to_string();
+        let request = CreateRequest {
+            rootfs: vec![overlay(step)],
+            terminal: false,
+            stdin: String::new(),
+            stdout: name.clone(),
+            stderr: name,
+            options: CreateOptions { exit_on_delete: true, ..CreateOptions::default() },
+        };
+        let made = async {
+            client.create(&place.bundle, request).await?;
+            client.start("").await
+        };
+        if let Err(error) = made.await {
+            // It leaves on its own with its container, but there may be none.
+            let _ = client.shutdown(true).await;
+            return Err(said(error));
+        }
+        let ended = attend(client, step, &mut pipe, output).await;
+        let record = orlop_task::Bundle::new(&place.bundle).exit_record();
+        let oom = record.is_ok_and(|record| record.is_some_and(|record| record.oom_killed));
+        let deleted = client.delete("").await;
+        client.closed().await;
+        let status = ended?;
+        if let Err(error) = deleted {
+            tracing::warn!(step = place.id, %error, "a step's container cannot be deleted");
+        }
+        Ok(Ended { oom, ..status })
+    }
+
+    async fn namespaces(&self, step: &Step, place: &mut Place) -> Result<Namespaces, ExecError> {
+        let network = match step.network {
+            NetworkMode::None => Namespace::New,
+            NetworkMode::Host => Namespace::Host,
+            NetworkMode::Default => {
+                let set = self.network.namespaces().await.map_err(said)?;
+                let net = set.net.clone();
+                place.slot = Some(set);
+                let request = AttachRequest {
+                    sandbox_id: place.id.clone(),
+                    netns: net.clone(),
+                    name: place.id.clone(),
+                    namespace: "build".into(),
+                    uid: place.id.clone(),
+                    ports: Vec::new(),
+                    annotations: std::collections::BTreeMap::new(),
+                    dns: DnsSettings::default(),
+                    cgroup: None,
+                };
+                let attached = self.network.attach(request).await.map_err(said)?;
+                for ip in attached.ips {
+                    place.hosts += &format!("{ip}\t{}\n", step.hostname);
+                }
+                Namespace::Path(net)
+            }
+        };
+        let unified = self.features.cgroup == CgroupLayout::V2;
+        Ok(Namespaces {
+            network,
+            ipc: Namespace::New,
+            uts: Namespace::New,
+            pid: Namespace::New,
+            cgroup: if unified { Namespace::New } else { Namespace::Host },
+            user: Namespace::Host,
+        })
+    }
+
+    fn spec(
+        &self,
+        step: &Step,
+        place: &Place,
+        namespaces: &Namespaces,
+        files: &SandboxFiles,
+    ) -> Result<oci_spec::runtime::Spec, ExecError> {
+        let insecure = step.security == SecurityMode::Insecure;
+        let (sandbox, container) = (sandbox(step, place, insecure), container(step, insecure));
+        let user = ResolvedUser {
+            uid: step.user.uid,
+            gid: step.user.gid,
+            additional_gids: step.user.groups.clone(),
+            home: step.user.home.clone(),
+        };
+        let mut spec = orlop_spec::container_spec(&Inputs {
+            sandbox: &sandbox,
+            container: &container,
+            image: None,
+            user: &user,
+            namespaces,
+            files,
+            hostname: &step.hostname,
+            cgroups_path: &format!("/orlop-{}", place.id),
+            host: &self.features,
+            seccomp: Some(&oci_spec::runtime::LinuxSeccomp::default()),
+            apparmor_default: None,
+            selinux: None,
+            devices: &[],
+            rlimits: &rlimits(step)?,
+        })
+        .map_err(said)?;
+        fit_seccomp(&mut spec);
+        if let Some(process) = spec.process_mut() {
+            // Exactly the build's own: nothing of the runtime's may get into a result.
+            process.set_env(Some(step.env.clone()));
+        }
+        add_mounts(step, &mut spec);
+        Ok(spec)
+    }
+}
+
+/// Passes on what the process writes, until it has ended and said all.
+async fn attend(
+    client: &orlop_task::Client,
+    step: &Step,
+    pipe: &mut pipe::Receiver,
+    output: &mut dyn FnMut(&[u8]),
+) -> Result<Ended, ExecError> {
+    let mut buffer = vec![0; 32 << 10];
+    let mut status = None;
+    let mut open = true;
+    let wait = client.wait("");
+    tokio::pin!(wait);
+    let mut killed = false;
+    // The shim closes its end when all of the container's processes have; a process that lives on
+    // in a container whose first one has ended is none.
+    while status.is_none() || open {
+        tokio::select! {
+            biased;
+            ready = pipe.readable(), if open => {
+                ready.map_err(failed("reading the output"))?;
+                match pipe.try_read(&mut buffer) {
+                    Ok(0) => open = false,
+                    Ok(count) => output(&buffer[..count]),
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(failed("reading the output")(error)),
+                }
+            }
+            ended = &mut wait, if status.is_none() => status = Some(ended.map_err(said)?),
+            () = step.cancel.cancelled(), if !killed => {
+                killed = true;
+                client.kill("", 9, true).await.map_err(said)?;
+            }
+        }
+    }
+    match status {
+        _ if killed => Err(ExecError::Cancelled),
+        Some(status) => Ok(Ended { code: status.code, oom: false }),
+        None => Err(ExecError::Failed("the step's end is not known".into())),
+    }
+}
+
+fn overlay(step: &Step) -> Mount {
+    let lower: Vec<_> = step.lower.iter().map(|path| path.display().to_string()).collect();
+    Mount {
+        r#type: "overlay".into(),
+        source: "overlay".into(),
+        target: String::new(),
+        options: vec![
+            format!("lowerdir={}", lower.join(":")),
+            format!("upperdir={}", step.upper.display()),
+            format!("workdir={}", step.work.display()),
+            // What is in the layer must be whole by itself: no renamed directories or bare
+            // attributes that point into layers below.
+            "index=off".into(),
+            "redirect_dir=off".into(),
+            "metacopy=off".into(),
+            "volatile".into(),
+        ],
+    }
+}
+
+fn write_files(step: &Step, place: &Place) -> std::io::Result<SandboxFiles> {
+    let write = |name: &str, text: &[u8]| {
+        let path = place.bundle.join(name);
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644))?;
+        std::io::Result::Ok(Some(path))
+    };
+    let mut hosts = match step.network {
+        NetworkMode::Host => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
+        _ => "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned(),
+    };
+    hosts += &place.hosts;
+    for (name, address) in &step.extra_hosts {
+        hosts += &format!("{address}\t{name}\n");
+    }
+    Ok(SandboxFiles {
+        hosts: write("hosts", hosts.as_bytes())?,
+        hostname: write("hostname", format!("{}\n", step.hostname).as_bytes())?,
+        resolv_conf: write("resolv.conf", &std::fs::read("/etc/resolv.conf").unwrap_or_default())?,
+        shm: None,
+    })
+}
+
+fn namespace_options() -> NamespaceOptions {
+    NamespaceOptions {
+        network: NamespaceMode::Pod,
+        pid: NamespaceMode::Container,
+        ipc: NamespaceMode::Pod,
+        user: None,
+    }
+}
+
+fn sandbox(step: &Step, place: &Place, insecure: bool) -> SandboxConfig {
+    SandboxConfig {
+        metadata: SandboxMetadata {
+            name: place.id.clone(),
+            uid: place.id.clone(),
+            namespace: "build".into(),
+            attempt: 0,
+        },
+        hostname: step.hostname.clone(),
+        log_directory: None,
+        dns: None,
+        port_mappings: Vec::new(),
+        labels: Map::new(),
+        annotations: Map::new(),
+        cgroup_parent: String::new(),
+        sysctls: std::collections::BTreeMap::new(),
+        security: SandboxSecurity {
+            namespaces: namespace_options(),
+            selinux: None,
+            run_as_user: None,
+            run_as_group: None,
+            readonly_rootfs: false,
+            supplemental_groups: Vec::new(),
+            groups_policy: GroupsPolicy::Merge,
+            privileged: insecure,
+            seccomp: None,
+            apparmor: None,
+        },
+        overhead: None,
+        resources: None,
+        runtime_handler: String::new(),
+    }
+}
+
+fn container(step: &Step, insecure: bool) -> ContainerConfig {
+    let paths = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
+    ContainerConfig {
+        metadata: ContainerMetadata { name: "step".into(), attempt: 0 },
+        image: ImageSpec::default(),
+        command: step.args.clone(),
+        args: Vec::new(),
+        working_dir: step.cwd.clone(),
+        envs: Vec::new(),
+        mounts: Vec::new(),
+        devices: Vec::new(),
+        cdi_devices: Vec::new(),
+        labels: Map::new(),
+        annotations: Map::new(),
+        log_path: None,
+        stdin: false,
+        stdin_once: false,
+        tty: false,
+        resources: Resources::default(),
+        security: ContainerSecurity {
+            namespaces: namespace_options(),
+            privileged: insecure,
+            capabilities: CapabilityRequest::default(),
+            selinux: None,
+            run_as_user: None,
+            run_as_group: None,
+            readonly_rootfs: false,
+            supplemental_groups: Vec::new(),
+            groups_policy: GroupsPolicy::Merge,
+            no_new_privs: false,
+            masked_paths: paths(&DEFAULT_MASKED_PATHS),
+            readonly_paths: paths(&DEFAULT_READONLY_PATHS),
+            seccomp: (!insecure).then_some(SecurityProfile::RuntimeDefault),
+            apparmor: None,
+        },
+        stop_signal: None,
+    }
+}
+
+/// The default profile for the capabilities that the step has.
+fn fit_seccomp(spec: &mut oci_spec::runtime::Spec) {
+    let capabilities = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let bounding = capabilities.and_then(|sets| sets.bounding().as_ref());
+    let mut names: Vec<String> = bounding
+        .into_iter()
+        .flatten()
+        .filter_map(|capability| serde_json::to_value(capability).ok())
+        .filter_map(|value| value.as_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    if let Some(linux) = spec.linux_mut()
+        && linux.seccomp().is_some()
+    {
+        linux.set_seccomp(Some(orlop_sys::seccomp::default_profile(&names)));
+    }
+}
+
+fn rlimits(step: &Step) -> Result<Vec<Rlimit>, ExecError> {
+    let limit = |(name, soft, hard): &(String, u64, u64)| {
+        let kind = serde_json::from_value(format!("RLIMIT_{}", name.to_uppercase()).into())
+            .map_err(|_| ExecError::Failed(format!("unknown limit {name:?}")))?;
+        Ok(Rlimit { kind, soft: *soft, hard: *hard })
+    };
+    step.ulimits.iter().map(limit).collect()
+}
+
+fn add_mounts(step: &Step, spec: &mut oci_spec::runtime::Spec) {
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    for mount in &mut mounts {
+        if mount.destination() == Path::new("/dev/shm") {
+            let size = format!("size={}", step.shm_size);
+            let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+            mount.set_options(Some(options.map(str::to_owned).to_vec()));
+        }
+    }
+    for mount in &step.mounts {
+        let (kind, source, target, options) = match mount {
+            StepMount::Bind { source, target, read_only } => {
+                let access = if *read_only { "ro" } else { "rw" };
+                let options = vec!["rbind".into(), "rprivate".into(), access.to_owned()];
+                ("bind", source.clone(), target, options)
+            }
+            StepMount::Tmpfs { target, size, read_only } => {
+                let mut options = vec!["nosuid".to_owned(), "nodev".into(), "mode=1777".into()];
+                options.extend(size.map(|size| format!("size={size}")));
+                options.push(if *read_only { "ro" } else { "rw" }.into());
+                ("tmpfs", PathBuf::from("tmpfs"), target, options)
+            }
+        };
+        let mut oci = oci_spec::runtime::Mount::default();
+        oci.set_destination(PathBuf::from(target))
+            .set_typ(Some(kind.to_owned()))
+            .set_source(Some(source))
+            .set_options(Some(options));
+        mounts.push(oci);
+    }
+    spec.set_mounts(Some(mounts));
+}

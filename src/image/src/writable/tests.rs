@@ -93,7 +93,7 @@ impl Quotas {
             .arg(&image));
         let mounted = made
             && run(Command::new("mount").args(["-o", "loop,prjquota"]).arg(&image).arg(&mount));
-        mounted.then_some(Self { dir })
+        mounted.then(|| Self { dir })
     }
 }
 

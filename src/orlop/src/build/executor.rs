@@ -119,7 +119,7 @@ impl StepExecutor {
             .map_err(|error| failed("making the FIFO")(error.into()))?;
         let mut pipe =
             pipe::OpenOptions::new().open_receiver(&fifo).map_err(failed("opening the FIFO"))?;
-        let shim = self.launcher.launch(&place.id, &place.bundle).await.map_err(said)?;
+        let shim = self.launcher.launch(&place.id, &place.bundle, None).await.map_err(said)?;
         let client = &shim.client;
         let name = fifo.display().to_string();
         let request = CreateRequest {
@@ -216,6 +216,7 @@ impl StepExecutor {
             seccomp: Some(&oci_spec::runtime::LinuxSeccomp::default()),
             apparmor_default: None,
             selinux: None,
+            image_volumes: &std::collections::BTreeMap::new(),
             devices: &[],
             rlimits: &rlimits(step)?,
         })

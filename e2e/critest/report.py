@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""report.py REPORT.json EXPECTED.txt: prints the counts of a critest run and judges it.
+"""report.py REPORT.json EXPECTED.txt...: prints the counts of a critest run and judges it.
 
 EXPECTED.txt lists the cases that may not pass yet, below a line `== reason`. The run is bad (exit status 1) when a case
-fails that is not listed, when a listed one passes, and when a listed one does not exist.
+fails that is not listed, when a listed one passes, and when a listed one does not exist. Below a line `== skip: reason` are
+cases that skip themselves; where a list has such a line, also an unlisted skip is bad, and a listed one that does not skip.
 """
 import collections
 import json
@@ -13,9 +14,9 @@ def name_of(case):
     return " ".join([*(case["ContainerHierarchyTexts"] or []), case["LeafNodeText"]]).strip()
 
 
-def read_expected(path):
+def read_expected(paths):
     expected, reason = {}, None
-    for line in map(str.strip, open(path)):
+    for line in (line.strip() for path in paths for line in open(path)):
         if line.startswith("=="):
             reason = line.strip("= ")
         elif line and not line.startswith("#"):
@@ -24,7 +25,9 @@ def read_expected(path):
 
 
 def main():
-    report, expected = json.load(open(sys.argv[1])), read_expected(sys.argv[2])
+    report, expected = json.load(open(sys.argv[1])), read_expected(sys.argv[2:])
+    skips = {name for name, reason in expected.items() if reason.startswith("skip:")}
+    skips_matter = any(line.startswith("== skip:") for path in sys.argv[2:] for line in open(path))
     states, messages, suite = {}, {}, []
     for case in report[0]["SpecReports"] or []:
         if case["LeafNodeType"] != "It":
@@ -50,6 +53,8 @@ def main():
         if not reason:
             bad.append(f"fails and is not listed: {name}\n    " + messages[name].replace("\n", "\n    "))
     bad += [f"is listed and passes: {name}" for name in passed if name in expected]
+    if skips_matter:
+        bad += [f"skips itself and is not listed: {name}" for name in skipped if name not in skips]
     bad += [f"is listed and unknown: {name}" for name in expected if name not in states]
     for line in bad:
         print(line)

@@ -20,6 +20,12 @@ pub async fn channel(socket: PathBuf) -> Channel {
     endpoint.connect_with_connector(connect).await.expect("the daemon's socket answers")
 }
 
+/// Whether the daemon's cgroup driver, by default, is systemd's.
+pub fn systemd_driver() -> bool {
+    std::path::Path::new("/run/systemd/system").is_dir()
+        && std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 impl crate::World {
     /// Both services through `k8s-cri`.
     pub async fn services(&self) -> (RuntimeServiceClient<Channel>, ImageServiceClient<Channel>) {
@@ -66,10 +72,10 @@ impl crate::World {
 
     /// A pod configuration for crictl; `more` is merged over it.
     pub fn pod(&self, name: &str, more: Value) -> Value {
-        let parent = format!(
-            "/{}",
-            self.path("").file_name().and_then(|name| name.to_str()).unwrap_or("orlop-e2e")
-        );
+        let dir = self.path("");
+        let world = dir.file_name().and_then(|name| name.to_str()).unwrap_or("orlop-e2e");
+        // The daemon takes systemd's driver where systemd can serve it.
+        let parent = if systemd_driver() { format!("{world}.slice") } else { format!("/{world}") };
         let mut config = json!({
             "metadata": {"name": name, "uid": format!("uid-{name}"), "namespace": "e2e", "attempt": 0},
             "hostname": name,

@@ -81,7 +81,10 @@ async fn the_calls_of_a_kubelet() {
         labels: labels.clone(),
         annotations: [("note".to_owned(), "kept".to_owned())].into(),
         linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: format!("/{}", world.path("").file_name().unwrap().to_str().unwrap()),
+            cgroup_parent: world.pod("k", serde_json::json!({}))["linux"]["cgroup_parent"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
             ..Default::default()
         }),
         ..Default::default()

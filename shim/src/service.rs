@@ -146,7 +146,7 @@ impl Shim {
         let Some(hierarchies) = &self.hierarchies else {
             return Err(Refusal::internal("no control groups"));
         };
-        let cgroup = make_cgroup(hierarchies, &spec, &request.id)?;
+        let mut cgroup = make_cgroup(hierarchies, &spec, &request.id)?;
         let rootfs: Vec<RootfsMount> = request.rootfs.into_iter().map(rootfs_mount).collect();
         let staged = spawn_init(&InitRequest {
             spec: &spec,
@@ -158,6 +158,8 @@ impl Shim {
             hooks: hooked.as_ref().and_then(|hooked| hooked.hooks.before_entry()),
             self_exe: self.self_exe.as_fd(),
         });
+        // Where that failed nothing keeps systemd from ending the group.
+        cgroup.inhabited();
         let staged = match staged {
             Ok(staged) => staged,
             Err(error) => {

@@ -125,8 +125,8 @@ impl Container {
 
     /// Takes a notification; true when a process was killed for memory since the last look.
     pub(crate) fn memory_killed(&mut self) -> bool {
-        if let Some(notifier) = &self.oom {
-            notifier.consume();
+        if self.oom.as_ref().is_some_and(|notifier| !notifier.consume()) {
+            self.oom = None;
         }
         let now = self.cgroup.oom_kills().unwrap_or(self.oom_kills);
         let news = now > self.oom_kills;

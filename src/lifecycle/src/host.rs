@@ -1,5 +1,6 @@
 //! What this host is and can do, read once when the daemon starts, and small questions about it.
 
+use crate::apparmor;
 use crate::error::{below, io};
 use crate::selinux::Policy;
 use crate::{ErrorKind, Result};
@@ -17,6 +18,8 @@ pub(crate) struct Host {
     pub(crate) features: HostFeatures,
     /// The SELinux policy that is in force.
     pub(crate) selinux: Option<Policy>,
+    /// The AppArmor profile that RuntimeDefault stands for, where it could be loaded.
+    pub(crate) apparmor_default: Option<&'static str>,
     hierarchies: Hierarchies,
 }
 
@@ -39,13 +42,15 @@ impl Host {
             cgroup,
             swap: swap_is_counted(cgroup),
             hugetlb: has_controller("hugetlb"),
-            apparmor: says_yes("/sys/module/apparmor/parameters/enabled"),
+            apparmor: apparmor::enabled(),
             recursive_read_only: kernel_is_at_least(5, 12),
             idmapped_mounts: kernel_is_at_least(5, 12),
             capabilities: own_capabilities(),
             min_oom_score_adj: min_oom_score_adj(),
         };
-        Ok(Self { boot_id, features, selinux: Policy::detect(), hierarchies })
+        let apparmor_default = features.apparmor.then(load_apparmor).flatten();
+        let selinux = Policy::detect();
+        Ok(Self { boot_id, features, apparmor_default, selinux, hierarchies })
     }
 
     /// The hierarchies of control groups.
@@ -78,7 +83,11 @@ impl Host {
 
     /// Removes a cgroup with all that is in it and below; one that is not there is fine.
     pub(crate) fn end_cgroup(&self, path: &str) -> Result<()> {
-        let Ok(cgroup) = Cgroup::open(&self.hierarchies, path) else { return Ok(()) };
+        let Ok(cgroup) = Cgroup::open(&self.hierarchies, path) else {
+            // The directory has gone; systemd may still know the unit.
+            self.hierarchies.prune(&[path.to_owned()]);
+            return Ok(());
+        };
         let fail = |error| below("removing the cgroup", path, ErrorKind::Internal, error);
         cgroup.kill_all().map_err(fail)?;
         cgroup.delete().map_err(fail)?;
@@ -107,8 +116,14 @@ pub(crate) fn kill_process(pid: i32, start: u64) {
     }
 }
 
-fn says_yes(path: &str) -> bool {
-    std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "Y")
+fn load_apparmor() -> Option<&'static str> {
+    if let Err(error) = apparmor::load_default() {
+        tracing::warn!(
+            "AppArmor profile {} not loaded: {error}; containers that name no profile run without, RuntimeDefault is refused",
+            apparmor::DEFAULT_PROFILE
+        );
+    }
+    apparmor::default_is_loaded().then_some(apparmor::DEFAULT_PROFILE)
 }
 
 fn has_controller(name: &str) -> bool {

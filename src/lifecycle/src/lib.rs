@@ -9,6 +9,7 @@
 //! - Calls that change something run in tasks of their own: a client that goes away changes nothing.
 //! - Locks are per object; none is held by lists and status, which read memory.
 
+mod apparmor;
 mod cdi;
 mod container;
 mod context;

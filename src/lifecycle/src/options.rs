@@ -11,7 +11,8 @@ pub struct Options {
     pub root: PathBuf,
     /// Live state, on a file system that a reboot empties: `/run/orlop`.
     pub run: PathBuf,
-    /// Parent cgroup of sandboxes that name none: an absolute cgroupfs path.
+    /// Parent cgroup of sandboxes that name none: an absolute cgroupfs path,
+    /// or the name of a slice with the systemd driver.
     pub default_cgroup_parent: String,
     /// Names of runtime handlers beside the empty one, which all mean the built-in runtime.
     pub handlers: Vec<String>,

@@ -3,7 +3,7 @@
 use crate::cli::{LogFormat, ServeArgs};
 use crate::image_config::Images;
 use crate::runtimes::ForeignRuntime;
-use crate::suggest;
+use crate::{host, suggest};
 use anyhow::{Context, bail};
 use orlop_lifecycle::{ForeignHandler, Options as RuntimeOptions};
 use orlop_network::NetworkConfig;
@@ -52,18 +52,18 @@ pub(crate) struct Log {
     pub(crate) format: LogFormat,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Cgroup {
-    pub(crate) driver: CgroupDriver,
-    /// Parent of pods that name none.
-    pub(crate) default_parent: String,
+    /// `None`: systemd where it manages the host and cgroups are v2, else cgroupfs.
+    pub(crate) driver: Option<CgroupDriver>,
+    /// Parent of pods that name none; `None`: `/orlop`, or `orlop.slice` with systemd.
+    pub(crate) default_parent: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum CgroupDriver {
-    #[default]
     Cgroupfs,
     Systemd,
 }
@@ -139,12 +139,37 @@ impl Default for Config {
     }
 }
 
-impl Default for Cgroup {
-    fn default() -> Self {
-        Self {
-            driver: CgroupDriver::default(),
-            default_parent: RuntimeOptions::default().default_cgroup_parent,
+impl Cgroup {
+    /// The driver in use.
+    pub(crate) fn driver(&self) -> CgroupDriver {
+        self.driver.unwrap_or_else(|| match host::systemd_manages_cgroups() {
+            Ok(()) => CgroupDriver::Systemd,
+            Err(_) => CgroupDriver::Cgroupfs,
+        })
+    }
+
+    /// The parent in use.
+    pub(crate) fn default_parent(&self) -> String {
+        self.default_parent.clone().unwrap_or_else(|| match self.driver() {
+            CgroupDriver::Cgroupfs => RuntimeOptions::default().default_cgroup_parent,
+            CgroupDriver::Systemd => "orlop.slice".to_owned(),
+        })
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let (driver, parent) = (self.driver(), self.default_parent());
+        let slice = driver == CgroupDriver::Systemd;
+        if slice != parent.ends_with(".slice") || slice == parent.starts_with('/') {
+            bail!(
+                "cgroup.default_parent {parent:?} is not valid: use an absolute path with the cgroupfs driver, a name that ends in .slice with systemd"
+            );
         }
+        if self.driver == Some(CgroupDriver::Systemd)
+            && let Err(lack) = host::systemd_manages_cgroups()
+        {
+            bail!("cgroup.driver \"systemd\" cannot work here: {lack}; use \"cgroupfs\"");
+        }
+        Ok(())
     }
 }
 
@@ -291,13 +316,7 @@ impl Config {
             }
             runtime.check().with_context(|| format!("runtimes.{name} is not valid"))?;
         }
-        let parent = &self.cgroup.default_parent;
-        let slice = self.cgroup.driver == CgroupDriver::Systemd;
-        if slice != parent.ends_with(".slice") || (!slice && !parent.starts_with('/')) {
-            bail!(
-                "cgroup.default_parent {parent:?} is not valid: use an absolute path with the cgroupfs driver, a name that ends in .slice with systemd"
-            );
-        }
+        self.cgroup.check()?;
         self.image_options().map(drop)
     }
 
@@ -340,7 +359,7 @@ impl Config {
 
     /// The handlers of other makers. Checked before, so that none is left out.
     pub(crate) fn foreign_handlers(&self) -> Vec<ForeignHandler> {
-        let systemd = self.cgroup.driver == CgroupDriver::Systemd;
+        let systemd = self.cgroup.driver() == CgroupDriver::Systemd;
         let all = self.runtimes.iter();
         all.filter_map(|(name, runtime)| runtime.handler(name, systemd).ok()).collect()
     }
@@ -350,7 +369,7 @@ impl Config {
         RuntimeOptions {
             root: self.root.clone(),
             run: self.run.clone(),
-            default_cgroup_parent: self.cgroup.default_parent.clone(),
+            default_cgroup_parent: self.cgroup.default_parent(),
             handlers: runtime.handlers.clone(),
             runtimes: self.foreign_handlers(),
             seccomp_dir: runtime.seccomp_dir.clone(),
@@ -408,7 +427,8 @@ mod tests {
             ("[network]\npool_size = 5000000000", "0 to 1024"),
             ("[network]\nplugin_timeout_seconds = 0", "1 to 3600"),
             ("[network]\nplugin_timeout_seconds = 9223372036854775807", "1 to 3600"),
-            ("[cgroup]\ndriver = 'systemd'", "default_parent"),
+            ("[cgroup]\ndriver = 'systemd'\ndefault_parent = '/x'", "default_parent"),
+            ("[cgroup]\ndriver = 'cgroupfs'\ndefault_parent = 'x.slice'", "default_parent"),
             ("[cgroup]\ndriver = 'other'", "cgroupfs"),
             ("[runtimes.orlop]\npath = '/b'", "built-in"),
             ("[runtimes.x]\npath = 'b'", "absolute path"),

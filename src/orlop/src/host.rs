@@ -15,6 +15,17 @@ const NEEDED: [(&str, &str); 8] = [
     ("CAP_SYS_RESOURCE", "oom_score_adj and limits cannot be set below and above the daemon's own"),
 ];
 
+/// Whether the systemd cgroup driver can work, or what is lacking.
+pub(crate) fn systemd_manages_cgroups() -> Result<(), &'static str> {
+    if !orlop_sys::systemd::is_running() {
+        return Err("systemd does not manage this host");
+    }
+    match orlop_sys::cgroup::Hierarchies::detect() {
+        Ok(found) if found.layout == orlop_sys::cgroup::Layout::V2 => Ok(()),
+        _ => Err("it needs cgroup v2 alone, and this host has cgroup v1 controllers"),
+    }
+}
+
 /// Logs what is missing.
 pub(crate) fn warn_of_lacks() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -150,7 +150,7 @@ async fn open(config: &Config, api: &Api) -> anyhow::Result<Network> {
 }
 
 fn node(config: &Config) -> anyhow::Result<Node> {
-    let abilities = probe::abilities(config.cgroup.driver == CgroupDriver::Systemd, &config.root);
+    let abilities = probe::abilities(config.cgroup.driver() == CgroupDriver::Systemd, &config.root);
     Ok(Node {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         handlers: handlers(config, abilities),

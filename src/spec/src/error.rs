@@ -54,6 +54,11 @@ pub enum SpecError {
         /// The profile asked for.
         profile: String,
     },
+    /// The default AppArmor profile was asked for and could not be loaded when the daemon started.
+    #[error(
+        "apparmor profile RuntimeDefault cannot be applied: it is not loaded; install apparmor_parser (Debian: apparmor) and restart orlop"
+    )]
+    ApparmorDefaultAbsent,
     /// A working directory that is not absolute.
     #[error(
         "working directory {dir:?} is not valid: it must be an absolute path without control characters"

@@ -159,9 +159,12 @@ fn apparmor(inputs: &Inputs<'_>) -> Result<Option<String>, SpecError> {
         {
             Ok(None)
         }
-        Some(SecurityProfile::RuntimeDefault) | None => {
-            Ok(inputs.apparmor_default.map(str::to_owned))
-        }
+        None => Ok(inputs.apparmor_default.map(str::to_owned)),
+        // What was asked for is not left out in silence.
+        Some(SecurityProfile::RuntimeDefault) => match inputs.apparmor_default {
+            Some(profile) => Ok(Some(profile.to_owned())),
+            None => Err(SpecError::ApparmorDefaultAbsent),
+        },
     }
 }
 

@@ -10,3 +10,4 @@ pub mod nft;
 pub mod ns;
 pub mod process;
 pub mod seccomp;
+pub mod systemd;

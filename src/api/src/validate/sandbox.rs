@@ -76,6 +76,12 @@ fn handler(raw: &str) -> Result<String> {
     Ok(raw.to_owned())
 }
 
+/// Whether it names a slice: parts joined by single dashes.
+fn is_slice(name: &str) -> bool {
+    let stem = name.strip_suffix(".slice");
+    stem.is_some_and(|stem| !stem.contains(':') && stem.split('-').all(|part| !part.is_empty()))
+}
+
 /// A cgroup path; with the systemd driver one that ends in a slice.
 fn cgroup_parent(raw: &str, able: Abilities) -> Result<String> {
     const FIELD: &str = "linux.cgroup_parent";
@@ -85,16 +91,20 @@ fn cgroup_parent(raw: &str, able: Abilities) -> Result<String> {
     if able.systemd {
         let slice = std::path::Path::new(raw);
         let last = slice.components().next_back();
-        let ends = matches!(last, Some(Component::Normal(last)) if last.as_encoded_bytes().ends_with(b".slice"));
-        if !ends || has_control(raw) || slice.components().any(|part| part == Component::ParentDir)
-        {
-            return Err(bad(
+        let name = match last {
+            Some(Component::Normal(last)) => last.to_str().filter(|name| is_slice(name)),
+            _ => None,
+        };
+        let leads_out = slice.components().any(|part| part == Component::ParentDir);
+        return match name {
+            // The name says where the slice lies, whatever stands before it.
+            Some(name) if !has_control(raw) && !leads_out => Ok(name.to_owned()),
+            _ => Err(bad(
                 FIELD,
                 raw,
                 "the systemd cgroup driver is in use: name a slice that ends in .slice",
-            ));
-        }
-        return Ok(raw.to_owned());
+            )),
+        };
     }
     if !raw.starts_with('/') {
         return Err(bad(

@@ -297,7 +297,7 @@ impl Preparation {
             cgroups_path: &self.cgroup,
             host: &self.context.host.features,
             seccomp: seccomp.as_ref(),
-            apparmor_default: None,
+            apparmor_default: self.context.host.apparmor_default,
             selinux: labels,
             image_volumes,
             devices: &devices,

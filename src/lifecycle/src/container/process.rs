@@ -107,6 +107,23 @@ pub(super) fn check_user_namespace(sandbox: &Sandbox, config: &ContainerConfig) 
     })
 }
 
+/// Path of a pod's cgroup beneath the default parent: with the systemd driver a slice in that slice.
+pub(crate) fn pod_cgroup(parent: &str, id: &str) -> String {
+    match parent.strip_suffix(".slice") {
+        Some(stem) if !parent.starts_with('/') => format!("{stem}-{id}.slice"),
+        _ => cgroup_path(parent, id),
+    }
+}
+
+/// Whether the cgroup `path` lies in `above`, or is it; both paths, or both names of slices.
+pub(crate) fn lies_in(path: &str, above: &str) -> bool {
+    if path == above || path.starts_with('/') {
+        return Path::new(path).starts_with(above);
+    }
+    let stem = |slice: &str| slice.strip_suffix(".slice").map(|stem| format!("{stem}-"));
+    stem(path).zip(stem(above)).is_some_and(|(path, above)| path.starts_with(&above))
+}
+
 /// Where each namespace of a container comes from.
 pub(super) async fn namespaces(
     context: &Arc<Context>,
@@ -304,6 +321,23 @@ mod tests {
     use super::*;
     use crate::test_support::container_config;
     use orlop_spec::request::Device;
+
+    #[test]
+    fn groups_of_pods() {
+        assert_eq!(pod_cgroup("/orlop", "p"), "/orlop/p");
+        assert_eq!(pod_cgroup("orlop.slice", "p"), "orlop-p.slice");
+        for (path, above, lies) in [
+            ("/a/b", "/a", true),
+            ("/ab", "/a", false),
+            ("a-b.slice", "a.slice", true),
+            ("a.slice", "a.slice", true),
+            ("ab.slice", "a.slice", false),
+            ("a.slice", "a-b.slice", false),
+            ("a-b.slice", "/a", false),
+        ] {
+            assert_eq!(lies_in(path, above), lies, "{path} in {above}");
+        }
+    }
 
     #[test]
     fn cgroup_paths() {

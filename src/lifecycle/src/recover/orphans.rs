@@ -86,7 +86,7 @@ fn remove_bundle(host: &Host, path: &Path) -> Result<()> {
 
 fn remove_sandbox_dir(context: &Context, name: &str, path: &Path) -> Result<()> {
     // Only cgroups of our own making are named like this.
-    let cgroup = crate::container::cgroup_path(&context.options.default_cgroup_parent, name);
+    let cgroup = crate::container::pod_cgroup(&context.options.default_cgroup_parent, name);
     context.host.end_cgroup(&cgroup)?;
     context.host.prune_cgroups(&sandbox::noted_cgroups(path));
     sandbox::release_files(path)

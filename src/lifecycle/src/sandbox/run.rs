@@ -3,7 +3,7 @@
 use super::init::{InitRequest, clear_init, finish, foreign_init, make_init};
 use super::stop::unmake_files;
 use super::{Sandbox, files, shared_namespaces, watch_init};
-use crate::container::cgroup_path;
+use crate::container::{cgroup_path, lies_in, pod_cgroup};
 use crate::context::Context;
 use crate::error::below;
 use crate::kept::{Kept, blocking};
@@ -15,7 +15,6 @@ use orlop_network::{AttachRequest, Attached, DetachRequest, DnsSettings, PortMap
 use orlop_spec::request::{self, NamespaceMode, SandboxConfig};
 use orlop_task::Client;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Makes a sandbox that is ready, or leaves nothing of it. What cannot be unmade stays listed as
@@ -52,7 +51,7 @@ fn first_facts(context: &Context, id: SandboxId, config: Arc<SandboxConfig>) -> 
         selinux::pick_level(&levels.collect(), rand::random)
     });
     let cgroup_parent = if own_cgroup {
-        cgroup_path(&context.options.default_cgroup_parent, id.as_str())
+        pod_cgroup(&context.options.default_cgroup_parent, id.as_str())
     } else {
         config.cgroup_parent.clone()
     };
@@ -150,12 +149,11 @@ impl Making {
 
     /// Cgroups above this pod's that were made for another pod: the last of them to go removes them.
     fn shared_cgroups(&self) -> Vec<String> {
-        let parent = Path::new(&self.facts.cgroup_parent);
+        let parent = &self.facts.cgroup_parent;
         let mut above = BTreeSet::new();
         for pod in self.context.index.all_sandboxes() {
             let facts = pod.facts.get();
-            above
-                .extend(facts.made_cgroups.iter().filter(|path| parent.starts_with(path)).cloned());
+            above.extend(facts.made_cgroups.iter().filter(|path| lies_in(parent, path)).cloned());
         }
         above.into_iter().collect()
     }

@@ -1,5 +1,6 @@
 //! Which control group hierarchies the host has, and where.
 
+use super::unit::Unit;
 use crate::error::Result;
 use crate::mount::{MountEntry, mount_table};
 use std::path::{Path, PathBuf};
@@ -91,8 +92,13 @@ impl Hierarchies {
     }
 
     /// The group at `path` and those above it, as far as no hierarchy has them yet; the outermost
-    /// first. What is made later can be given back by [`Self::prune`].
+    /// first. What is made later can be given back by [`Self::prune`]. Slices are named and not paths.
     pub fn missing(&self, path: &str) -> Vec<String> {
+        if let Some(unit) = Unit::parse(path) {
+            let mut slices = unit.slices();
+            slices.retain(|slice| !self.has(slice));
+            return slices;
+        }
         let Some(path) = parse_path(path) else { return Vec::new() };
         let above = path.ancestors().filter(|above| above.parent().is_some());
         let mut missing: Vec<String> = above
@@ -103,14 +109,25 @@ impl Hierarchies {
         missing
     }
 
+    fn has(&self, path: &str) -> bool {
+        parse_path(path).is_some_and(|path| self.everywhere(&path).any(|found| found.exists()))
+    }
+
     /// Removes groups of groups that nothing is in any more, the last of `paths` first. One that is
     /// in use stays, and so does every one above it.
     pub fn prune(&self, paths: &[String]) {
-        for path in paths.iter().rev().filter_map(|path| parse_path(path)) {
+        for text in paths.iter().rev() {
+            let Some(path) = parse_path(text) else { continue };
             for directory in self.everywhere(&path) {
                 let _ = rustix::fs::rmdir(&directory);
             }
             self.prune_named(&path);
+            // Whatever begins in the slice at this moment is not stopped with it, and starts it again.
+            if let Some(unit) = Unit::parse(text)
+                && !self.has(text)
+            {
+                let _ = unit.forget();
+            }
         }
     }
 
@@ -130,50 +147,18 @@ impl Hierarchies {
     }
 }
 
-/// The path of a group below the root of each hierarchy: as given when it begins with `/`, or from
-/// the systemd driver's `slice:prefix:name`. `None` when it is neither, or would leave the hierarchy.
-///
-/// The systemd form is only mapped to its path: the unit itself is made over D-Bus, which comes with
-/// the systemd driver.
+/// The path of a group below the root of each hierarchy: as given, or of the unit that is named.
+/// `None` when it is neither, or would leave the hierarchy.
 pub(super) fn parse_path(text: &str) -> Option<PathBuf> {
-    let path = match text.split(':').collect::<Vec<_>>().as_slice() {
-        [slice, prefix, name] if !text.starts_with('/') => systemd_path(slice, prefix, name)?,
-        _ => Path::new("/").join(text),
+    let path = match Unit::parse(text) {
+        Some(unit) => unit.path()?,
+        None if text.contains(':') && !text.starts_with('/') => return None,
+        None => Path::new("/").join(text),
     };
     let plain = path.components().all(|part| {
         matches!(part, std::path::Component::Normal(_) | std::path::Component::RootDir)
     });
     (plain && path != Path::new("/") && !text.contains('\0')).then_some(path)
-}
-
-/// `a-b.slice` lies in `a.slice`; the last part is `<prefix>-<name>.scope`.
-fn systemd_path(slice: &str, prefix: &str, name: &str) -> Option<PathBuf> {
-    let mut path = PathBuf::from("/");
-    let slice = if slice.is_empty() { "system.slice" } else { slice };
-    let stem = slice.strip_suffix(".slice")?;
-    if stem != "-" {
-        let mut so_far = String::new();
-        for part in stem.split('-') {
-            if part.is_empty() || part.contains('/') {
-                return None;
-            }
-            if !so_far.is_empty() {
-                so_far.push('-');
-            }
-            so_far.push_str(part);
-            path.push(format!("{so_far}.slice"));
-        }
-    }
-    if name.is_empty() || name.contains('/') || prefix.contains('/') {
-        return None;
-    }
-    let unit = match (name.ends_with(".slice"), prefix.is_empty()) {
-        (true, _) => name.to_owned(),
-        (false, true) => format!("{name}.scope"),
-        (false, false) => format!("{prefix}-{name}.scope"),
-    };
-    path.push(unit);
-    Some(path)
 }
 
 #[cfg(test)]
@@ -193,7 +178,9 @@ mod tests {
             ),
             (":orlop:abc", Some("/system.slice/orlop-abc.scope")),
             ("-.slice::abc", Some("/abc.scope")),
-            ("a.slice:p:b.slice", Some("/a.slice/b.slice")),
+            ("a.slice:p:a-b.slice", Some("/a.slice/a-b.slice")),
+            ("orlop-pod.slice", Some("/orlop.slice/orlop-pod.slice")),
+            ("/orlop-pod.slice", Some("/orlop-pod.slice")),
             ("/", None),
             ("", None),
             ("/a/../../b", None),

@@ -118,7 +118,7 @@ impl Cgroup {
         for directory in all {
             remove_tree(directory, deadline)?;
         }
-        Ok(())
+        self.unit.as_ref().map_or(Ok(()), super::unit::Unit::forget)
     }
 }
 

@@ -8,6 +8,7 @@ mod lifecycle;
 mod limits;
 mod meter;
 mod oom;
+mod unit;
 mod usage;
 
 pub use hierarchy::{Hierarchies, Layout};
@@ -16,11 +17,14 @@ pub use oom::OomNotifier;
 pub use usage::Usage;
 
 use crate::error::{Context, Error, Result};
+use crate::process::Placeholder;
 use hierarchy::Legacy;
 use oci_spec::runtime::LinuxResources;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use unit::Unit;
 
 /// One control group in every hierarchy.
 #[derive(Debug)]
@@ -29,12 +33,18 @@ pub struct Cgroup {
     layout: Layout,
     legacy: Vec<Legacy>,
     unified: Option<(PathBuf, OwnedFd)>,
+    /// Where systemd manages it.
+    unit: Option<Unit>,
+    /// Keeps a new scope from ending before the first process is in it.
+    placeholder: Option<Placeholder>,
+    /// Kills for memory at the last look, in it and in the group above; kept for units only.
+    seen_oom_kills: (AtomicU64, AtomicU64),
 }
 
 impl Cgroup {
-    /// Creates the group at `path` (`/a/b/c` below the hierarchy's root, or the systemd driver's
-    /// `slice:prefix:name`, which is only mapped to its path today: units over D-Bus come later)
-    /// and sets its limits. `None` is for a group of groups, such as a pod's: it gets no limits and
+    /// Creates the group at `path` and sets its limits: `/a/b/c` below the hierarchy's root, or, made
+    /// by systemd, `slice:prefix:name` (a scope) or `name.slice`; the latter two only on v2. A scope
+    /// wants a process in it before [`Self::inhabited`] is called or this is dropped. `None` is for a group of groups, such as a pod's: it gets no limits and
     /// no device rules, because on v1 a group below cannot be allowed what the one above denies.
     /// `Some` is for a container: without device rules of its own it gets the default devices only.
     /// Whatever was made is removed when it fails.
@@ -43,11 +53,14 @@ impl Cgroup {
         path: &str,
         resources: Option<&LinuxResources>,
     ) -> Result<Self> {
+        if let Some(unit) = Unit::parse(path) {
+            return Self::create_unit(hierarchies, unit, resources);
+        }
         let path = hierarchy::parse_path(path).ok_or_else(|| bad_path(path))?;
         let (legacy, unified) = hierarchies.directories(&path);
         let mut made = Vec::new();
         let result = make(hierarchies, &legacy, unified.as_deref(), &mut made).and_then(|()| {
-            let group = Self::with(hierarchies.layout, path, legacy, unified)?;
+            let group = Self::with(hierarchies.layout, path, None, legacy, unified)?;
             if let Some(resources) = resources {
                 limits::apply(&group, resources, limits::Kind::New)?;
             }
@@ -61,16 +74,46 @@ impl Cgroup {
         result
     }
 
+    /// What fails leaves a scope to systemd, which ends it for want of processes.
+    fn create_unit(
+        hierarchies: &Hierarchies,
+        unit: Unit,
+        resources: Option<&LinuxResources>,
+    ) -> Result<Self> {
+        let path = unit.path().ok_or_else(|| bad_path(""))?;
+        if hierarchies.layout != Layout::V2 {
+            let object = format!("{}: the systemd driver needs cgroup v2", path.display());
+            return Err(Error::new("cgroup", object, libc::ENOTSUP));
+        }
+        let placeholder = unit.start(resources)?;
+        let (legacy, unified) = hierarchies.directories(&path);
+        let mut group = Self::with(hierarchies.layout, path, Some(unit), legacy, unified)?;
+        group.placeholder = placeholder;
+        // The first look, for later ones to compare with.
+        let _ = group.oom_kills();
+        if let Some(resources) = resources {
+            limits::apply(&group, resources, limits::Kind::New)?;
+        }
+        Ok(group)
+    }
+
+    /// A process of the container is in it now, so nothing else has to be.
+    pub fn inhabited(&mut self) {
+        self.placeholder = None;
+    }
+
     /// The group at `path`, which exists.
     pub fn open(hierarchies: &Hierarchies, path: &str) -> Result<Self> {
+        let unit = Unit::parse(path);
         let path = hierarchy::parse_path(path).ok_or_else(|| bad_path(path))?;
         let (legacy, unified) = hierarchies.directories(&path);
-        Self::with(hierarchies.layout, path, legacy, unified)
+        Self::with(hierarchies.layout, path, unit, legacy, unified)
     }
 
     fn with(
         layout: Layout,
         path: PathBuf,
+        unit: Option<Unit>,
         legacy: Vec<Legacy>,
         unified: Option<PathBuf>,
     ) -> Result<Self> {
@@ -80,7 +123,16 @@ impl Cgroup {
             let fd = rustix::fs::open(&directory, flags, Mode::empty()).context("open", name)?;
             Ok((directory, fd))
         };
-        Ok(Self { path, layout, legacy, unified: unified.map(open).transpose()? })
+        let unified = unified.map(open).transpose()?;
+        Ok(Self {
+            path,
+            layout,
+            legacy,
+            unified,
+            unit,
+            placeholder: None,
+            seen_oom_kills: Default::default(),
+        })
     }
 
     /// Its path below the root of each hierarchy.
@@ -90,6 +142,9 @@ impl Cgroup {
 
     /// Changes limits; what `resources` does not name stays.
     pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+        if let Some(unit) = &self.unit {
+            unit.update(resources)?;
+        }
         limits::apply(self, resources, limits::Kind::Update)
     }
 
@@ -146,7 +201,11 @@ impl Cgroup {
 }
 
 fn bad_path(path: &str) -> Error {
-    Error::new("cgroup path", format!("{path:?}: use /a/b or slice:prefix:name"), libc::EINVAL)
+    Error::new(
+        "cgroup path",
+        format!("{path:?}: use /a/b, slice:prefix:name or a.slice"),
+        libc::EINVAL,
+    )
 }
 
 /// Makes the directories, and remembers each that was not there.

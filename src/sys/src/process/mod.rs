@@ -10,6 +10,7 @@ mod holder;
 mod output;
 mod own;
 mod pidfd;
+mod placeholder;
 mod prepare;
 mod raw;
 mod sealed;
@@ -24,5 +25,6 @@ pub use own::{
     block_termination, close_on_exec_from, inherited, new_session_keyring, reap_until_terminated,
 };
 pub use pidfd::{Exit, Pidfd, boot_id, start_time};
+pub(crate) use placeholder::Placeholder;
 pub use sealed::sealed_copy;
 pub use spawn::{Child, Command, IdMap, Namespaces, Program, SpawnError, SpawnStep};

@@ -58,7 +58,7 @@ pub(super) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> isize {
 ///
 /// # Safety
 /// `args.stack` must name memory that stays valid and unused until the child has executed another
-/// program or ended, and so must everything that `argument` reaches. `entry` must not return or unwind.
+/// program or ended, and so must everything that `argument` reaches; without CLONE_VM it may be absent. `entry` must not return or unwind.
 pub(super) unsafe fn clone3(
     args: &CloneArgs,
     entry: extern "C" fn(usize) -> !,

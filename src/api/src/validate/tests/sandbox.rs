@@ -244,10 +244,16 @@ fn systemd_parents_are_slices() {
         linux(&mut raw).cgroup_parent = parent.into();
         check_sandbox(&raw, able)
     };
-    for good in ["", "kubepods.slice", "/kubepods.slice/kubepods-pod1.slice"] {
-        assert_eq!(with(good).unwrap().cgroup_parent, good);
+    for (good, name) in [
+        ("", ""),
+        ("kubepods.slice", "kubepods.slice"),
+        ("/kubepods.slice/kubepods-pod1.slice", "kubepods-pod1.slice"),
+    ] {
+        assert_eq!(with(good).unwrap().cgroup_parent, name);
     }
-    for bad in ["/kubepods", "a.slice/../b.slice", "a.slice/b", "a.slice\n"] {
+    for bad in
+        ["/kubepods", "a.slice/../b.slice", "a.slice/b", "a.slice\n", "a--b.slice", "a:b:c.slice"]
+    {
         assert!(with(bad).is_err(), "{bad}");
     }
 }

@@ -41,7 +41,15 @@ async fn watch(container: &Container, client: &Client) -> End {
             End { how: How::Exited { code: exit.code, oom }, at: exit.at, message }
         }
         Err(error) => {
-            if !error.is_gone() {
+            if !error.is_gone() && container.phase() == Phase::Created {
+                // Somebody else's shim may not let itself be asked before the start.
+                tokio::select! {
+                    () = client.closed() => {}
+                    () = container.reached(Phase::Running) => {
+                        return Box::pin(watch(container, client)).await;
+                    }
+                }
+            } else if !error.is_gone() {
                 tracing::warn!(container = %container.id, %error, "shim does not tell the exit");
             }
             decided(container).await;

@@ -30,7 +30,16 @@ pub(crate) async fn supervise(context: Arc<Context>, container: Arc<Container>) 
 
 /// Returns with the end of the container.
 async fn watch(container: &Container, client: &Client) -> End {
-    match client.wait("").await {
+    let mut exit = client.wait("").await;
+    let refused = exit.as_ref().is_err_and(|error| !error.is_gone());
+    if refused && container.phase() == Phase::Created {
+        // Somebody else's shim may not let itself be asked before the start.
+        tokio::select! {
+            () = client.closed() => {}
+            () = container.reached(Phase::Running) => exit = client.wait("").await,
+        }
+    }
+    match exit {
         Ok(exit) => {
             decided(container).await;
             let message = match container.phase() {
@@ -41,15 +50,7 @@ async fn watch(container: &Container, client: &Client) -> End {
             End { how: How::Exited { code: exit.code, oom }, at: exit.at, message }
         }
         Err(error) => {
-            if !error.is_gone() && container.phase() == Phase::Created {
-                // Somebody else's shim may not let itself be asked before the start.
-                tokio::select! {
-                    () = client.closed() => {}
-                    () = container.reached(Phase::Running) => {
-                        return Box::pin(watch(container, client)).await;
-                    }
-                }
-            } else if !error.is_gone() {
+            if !error.is_gone() {
                 tracing::warn!(container = %container.id, %error, "shim does not tell the exit");
             }
             decided(container).await;

@@ -137,6 +137,62 @@ async fn the_oom_score_changes_for_every_process() {
     });
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_windows_are_refused() {
+    use k8s_cri::v1::*;
+    let world = tokio::task::block_in_place(World::new);
+    let (mut runtime, _) = world.services().await;
+    let windows = PodSandboxConfig { windows: Some(Default::default()), ..Default::default() };
+    let request = RunPodSandboxRequest { config: Some(windows), ..Default::default() };
+    let sandbox = runtime.run_pod_sandbox(request).await.unwrap_err();
+    let request = CreateContainerRequest {
+        pod_sandbox_id: "a".into(),
+        config: Some(ContainerConfig { windows: Some(Default::default()), ..Default::default() }),
+        sandbox_config: None,
+    };
+    let container = runtime.create_container(request).await.unwrap_err();
+    let request = UpdateContainerResourcesRequest {
+        container_id: "a".into(),
+        windows: Some(Default::default()),
+        ..Default::default()
+    };
+    let update = runtime.update_container_resources(request).await.unwrap_err();
+    for error in [sandbox, container, update] {
+        assert_eq!(error.code(), tonic::Code::Unimplemented, "{error}");
+        assert!(error.message().contains("windows"), "{error}");
+    }
+    tokio::task::block_in_place(|| drop(world));
+}
+
+/// Off by default, and that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_are_off_by_default() {
+    let mut world = tokio::task::block_in_place(World::new);
+    let (id, location) = tokio::task::block_in_place(|| {
+        let image = world.busybox();
+        let config = world.pod("kept", json!({}));
+        let pod = world.run_pod(&config);
+        let container = world.container("c", &image, &["sleep", "1000"], json!({}));
+        (world.run_container(&pod, &config, &container), world.path("checkpoint.tar"))
+    });
+    let (mut runtime, _) = world.services().await;
+    let error = runtime
+        .checkpoint_container(k8s_cri::v1::CheckpointContainerRequest {
+            container_id: id.clone(),
+            location: location.display().to_string(),
+            timeout: 30,
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), tonic::Code::FailedPrecondition, "{error}");
+    assert!(error.message().contains("runtime.criu"), "{error}");
+    tokio::task::block_in_place(|| {
+        assert!(!location.exists());
+        assert_eq!(world.status(&id)["state"], "CONTAINER_RUNNING");
+        drop(world);
+    });
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct UpdatePodSandboxResourcesRequest {
     #[prost(string, tag = "1")]

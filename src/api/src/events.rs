@@ -8,6 +8,7 @@ use crate::view;
 use futures::stream;
 use orlop_lifecycle::{Event, EventKind};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use tonic::Status;
 
 /// A subscriber takes events at its own pace from a ring that all share. One that is too far behind
@@ -18,6 +19,13 @@ pub(crate) async fn stream(
 ) -> Result<Replies<v1::ContainerEventResponse>, ApiError> {
     let events = api.engine()?.runtime.events()?;
     let closing = api.closing();
+    Ok(replies(events, closing))
+}
+
+fn replies(
+    events: broadcast::Receiver<Event>,
+    closing: watch::Receiver<bool>,
+) -> Replies<v1::ContainerEventResponse> {
     let next = |state: Option<_>| async move {
         let (mut events, mut closing): (
             tokio::sync::broadcast::Receiver<Event>,
@@ -34,7 +42,7 @@ pub(crate) async fn stream(
             Err(RecvError::Closed) => None,
         }
     };
-    Ok(Box::pin(stream::unfold(Some((events, closing)), next)))
+    Box::pin(stream::unfold(Some((events, closing)), next))
 }
 
 fn behind(lost: u64) -> Status {
@@ -65,5 +73,38 @@ fn response(event: &Event) -> v1::ContainerEventResponse {
             .iter()
             .map(|container| view::container_status(container))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt;
+    use orlop_model::{SandboxId, Timestamp};
+
+    fn event(at: i64) -> Event {
+        let sandbox = SandboxId::parse("s1").unwrap();
+        let kind = EventKind::Started;
+        Event { kind, at: Timestamp(at), sandbox, container: None, pod: None, containers: vec![] }
+    }
+
+    #[tokio::test]
+    async fn who_is_too_slow_is_told_to_list_again_and_holds_up_nobody() {
+        let sender = broadcast::Sender::new(4);
+        let closing = watch::Sender::new(false);
+        let subscribe = || replies(sender.subscribe(), closing.subscribe());
+        let (mut slow, mut quick) = (subscribe(), subscribe());
+        for at in 0..10 {
+            sender.send(event(at)).unwrap();
+            let told = quick.next().await.unwrap().unwrap();
+            assert_eq!((told.created_at, told.container_id.as_str()), (at, "s1"));
+        }
+        let error = slow.next().await.unwrap().unwrap_err();
+        assert_eq!(error.code(), tonic::Code::ResourceExhausted);
+        assert!(error.message().starts_with("6 events were lost"), "{error}");
+        assert!(slow.next().await.is_none(), "the stream has ended");
+        // The daemon stops.
+        closing.send_replace(true);
+        assert!(quick.next().await.is_none());
     }
 }

@@ -13,14 +13,7 @@ pub(crate) async fn update_container(
 ) -> Result<v1::UpdateContainerResourcesResponse, ApiError> {
     let runtime = &api.engine()?.runtime;
     let id = required_id("container_id", &request.container_id)?;
-    if request.windows.is_some() {
-        return Err(Invalid::Unsupported {
-            field: "windows".to_owned(),
-            value: "its limits".to_owned(),
-            remedy: "this is a Linux node: use linux".to_owned(),
-        }
-        .into());
-    }
+    validate::no_windows("windows", request.windows.is_some())?;
     let raw = request.linux.unwrap_or_default();
     let asked = validate::changed_resources("linux", &raw)?;
     // Annotations speak to plugins, and there are none.

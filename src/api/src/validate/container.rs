@@ -17,6 +17,7 @@ pub(crate) fn container(
     able: Abilities,
 ) -> Result<ContainerConfig> {
     let raw = raw.ok_or_else(|| missing("config", "describe the container"))?;
+    super::no_windows("config.windows", raw.windows.is_some())?;
     let default = v1::LinuxContainerConfig::default();
     let linux = raw.linux.as_ref().unwrap_or(&default);
     Ok(ContainerConfig {

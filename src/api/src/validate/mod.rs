@@ -73,6 +73,14 @@ fn unsupported(field: impl Into<String>, value: impl std::fmt::Display, remedy: 
     Invalid::Unsupported { field: field.into(), value: cut(value), remedy: remedy.into() }
 }
 
+/// What speaks of another system than this one is not silently left out.
+pub(crate) fn no_windows(field: &str, given: bool) -> Result<()> {
+    if given {
+        return Err(unsupported(field, "its settings", "this is a Linux node: use linux"));
+    }
+    Ok(())
+}
+
 fn cut(value: impl std::fmt::Display) -> String {
     value.to_string().chars().take(120).collect()
 }

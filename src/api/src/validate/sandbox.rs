@@ -19,6 +19,7 @@ pub(crate) struct SandboxRequest<'a> {
 /// Checks a sandbox's configuration.
 pub(crate) fn sandbox(request: SandboxRequest<'_>) -> Result<SandboxConfig> {
     let raw = request.config.ok_or_else(|| missing("config", "describe the sandbox"))?;
+    super::no_windows("config.windows", raw.windows.is_some())?;
     let default = v1::LinuxPodSandboxConfig::default();
     let linux = raw.linux.as_ref().unwrap_or(&default);
     let security = security::sandbox(linux.security_context.as_ref(), request.able)?;

@@ -30,7 +30,16 @@ pub(crate) async fn supervise(context: Arc<Context>, container: Arc<Container>) 
 
 /// Returns with the end of the container.
 async fn watch(container: &Container, client: &Client) -> End {
-    match client.wait("").await {
+    let mut exit = client.wait("").await;
+    let refused = exit.as_ref().is_err_and(|error| !error.is_gone());
+    if refused && container.phase() == Phase::Created {
+        // Somebody else's shim may not let itself be asked before the start.
+        tokio::select! {
+            () = client.closed() => {}
+            () = container.reached(Phase::Running) => exit = client.wait("").await,
+        }
+    }
+    match exit {
         Ok(exit) => {
             decided(container).await;
             let message = match container.phase() {

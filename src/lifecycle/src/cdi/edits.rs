@@ -129,7 +129,7 @@ fn hook(spec: &mut Spec, name: &str, wanted: &Hook) -> Result<()> {
     }
     let mut made = OciHook::default();
     made.set_path(wanted.path.clone())
-        .set_args(Some(wanted.args.clone()))
+        .set_args((!wanted.args.is_empty()).then(|| wanted.args.clone()))
         .set_env(Some(wanted.env.clone()))
         .set_timeout(wanted.timeout);
     let mut hooks = spec.hooks().clone().unwrap_or_default();

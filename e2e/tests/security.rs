@@ -118,14 +118,16 @@ fn devices_by_their_cdi_names() {
     let lib = world.path("tmp/lib");
     std::fs::create_dir_all(&lib).expect("directory");
     std::fs::write(lib.join("driver"), "driver\n").expect("file");
+    let state = world.path("tmp/hook-state");
     let kind = format!("e2e{}.orlop/log", std::process::id());
     let _cdi = Cdi::new(
         "yaml",
         &format!(
             "cdiVersion: 0.6.0\nkind: {kind}\ncontainerEdits:\n  env: [DRIVER=1]\n  mounts:\n  - {{hostPath: {}, containerPath: /opt/driver, options: [ro]}}\n\
          devices:\n- name: \"0\"\n  containerEdits:\n    env: [LOG=zero]\n    deviceNodes: [{{path: /dev/cdi-log, type: c, major: 1, minor: 11, permissions: w}}]\n\
-         - name: hooked\n  containerEdits:\n    hooks: [{{hookName: createContainer, path: /bin/true}}]\n",
-            lib.display()
+         - name: hooked\n  containerEdits:\n    hooks: [{{hookName: createRuntime, path: /bin/sh, args: [sh, -c, 'cat > {}']}}]\n",
+            lib.display(),
+            state.display()
         ),
     );
     let pod = Pod::new(&mut world, "cdi");
@@ -140,9 +142,15 @@ fn devices_by_their_cdi_names() {
         json!({"annotations": {"cdi.k8s.io/e2e": format!("{kind}=0")}}),
     );
     assert_eq!(sh(&world, &annotated, "echo $LOG"), "zero");
+    // A vendor's program runs, and is told of which container.
+    let hooked = pod.container(
+        &world,
+        "hooked",
+        json!({"CDI_devices": [{"name": format!("{kind}=hooked")}]}),
+    );
+    assert!(std::fs::read_to_string(&state).expect("the hook's input").contains(&hooked));
     for (name, word) in [
         (format!("{kind}=none"), "is its driver installed"),
-        (format!("{kind}=hooked"), "hooks are not run"),
         ("nonsense".to_owned(), "no CDI name"),
     ] {
         let error = pod.refused(&world, json!({"CDI_devices": [{"name": name}]}));

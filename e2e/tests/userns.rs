@@ -163,7 +163,7 @@ fn the_hosts_network_with_users_of_its_own() {
     let linux = json!({"linux": {"security_context": context}});
     let config = world.pod("hostnet", linux.clone());
     let pod = world.run_pod(&config);
-    let script = "id -u; readlink /proc/self/ns/net; ls /sys/class/net | grep -c lo; \
+    let script = "id -u; readlink /proc/self/ns/net; ls /sys/class/net | grep -cx lo; \
         echo x 2>/dev/null > /sys/power/state || echo refused; touch /sys/fs/cgroup/x 2>/dev/null || echo refused";
     let container = world.container("c", &image, &["sh", "-c", script], linux);
     let container = world.run_container(&pod, &config, &container);

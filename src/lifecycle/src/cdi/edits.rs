@@ -1,10 +1,12 @@
 //! Edits of a spec.
 
-use super::format::{Edits, Mount, Node};
+use super::format::{Edits, Hook, Mount, Node};
 use super::registry::Found;
 use super::unresolvable;
 use crate::Result;
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Mount as OciMount, Spec};
+use oci_spec::runtime::{
+    Hook as OciHook, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Mount as OciMount, Spec,
+};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 /// Makes all of the edits, or says which of them cannot be made.
@@ -14,6 +16,9 @@ pub(super) fn apply(spec: &mut Spec, found: &Found) -> Result<()> {
     process(spec, edits);
     for node in &edits.device_nodes {
         device(spec, &found.name, node)?;
+    }
+    for wanted in &edits.hooks {
+        hook(spec, &found.name, wanted)?;
     }
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     for mount in &edits.mounts {
@@ -27,19 +32,10 @@ pub(super) fn apply(spec: &mut Spec, found: &Found) -> Result<()> {
 
 /// A device that is injected in part would fail later, and without a word.
 fn refuse(found: &Found) -> Result<()> {
-    let Edits { hooks, intel_rdt, net_devices, .. } = &found.edits;
-    let what = match (hooks.first(), intel_rdt, net_devices.first()) {
-        (Some(hook), _, _) => {
-            format!(
-                "it wants the program of a vendor to run at {:?}: hooks are not run here",
-                hook.hook_name
-            )
-        }
-        (None, Some(_), _) => "it wants Intel RDT, which is not managed here".to_owned(),
-        (None, None, Some(_)) => {
-            "it wants a network interface to be moved, which is not done here".to_owned()
-        }
-        (None, None, None) => return Ok(()),
+    let what = match (&found.edits.intel_rdt, found.edits.net_devices.first()) {
+        (Some(_), _) => "it wants Intel RDT, which is not managed here",
+        (None, Some(_)) => "it wants a network interface to be moved, which is not done here",
+        (None, None) => return Ok(()),
     };
     Err(unresolvable(&found.name, format!("{what}; use a device without it")))
 }
@@ -125,6 +121,33 @@ fn device(spec: &mut Spec, name: &str, node: &Node) -> Result<()> {
     Ok(())
 }
 
+/// A program of the vendor, at a point of the container's life.
+fn hook(spec: &mut Spec, name: &str, wanted: &Hook) -> Result<()> {
+    let fail = |why: String| unresolvable(name, format!("its hook {:?}: {why}", wanted.hook_name));
+    if !wanted.path.is_absolute() {
+        return Err(fail("its path is not absolute".into()));
+    }
+    let mut made = OciHook::default();
+    made.set_path(wanted.path.clone())
+        .set_args((!wanted.args.is_empty()).then(|| wanted.args.clone()))
+        .set_env(Some(wanted.env.clone()))
+        .set_timeout(wanted.timeout);
+    let mut hooks = spec.hooks().clone().unwrap_or_default();
+    let with = |list: &Option<Vec<OciHook>>| {
+        Some(list.iter().flatten().cloned().chain([made.clone()]).collect())
+    };
+    match wanted.hook_name.as_str() {
+        "prestart" | "createRuntime" => hooks.set_create_runtime(with(hooks.create_runtime())),
+        "createContainer" => hooks.set_create_container(with(hooks.create_container())),
+        "startContainer" => hooks.set_start_container(with(hooks.start_container())),
+        "poststart" => hooks.set_poststart(with(hooks.poststart())),
+        "poststop" => hooks.set_poststop(with(hooks.poststop())),
+        _ => return Err(fail("there is no such point: see OCI's runtime specification".into())),
+    };
+    spec.set_hooks(Some(hooks));
+    Ok(())
+}
+
 /// A file or directory of the host, unless the description names another type.
 fn bind(name: &str, mount: &Mount) -> Result<OciMount> {
     let at = &mount.container_path;
@@ -148,7 +171,6 @@ fn bind(name: &str, mount: &Mount) -> Result<OciMount> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::Hook;
     use super::*;
     use serde_json::json;
 
@@ -166,6 +188,8 @@ mod tests {
     fn all_edits_are_made() {
         let mut spec = spec();
         let edits = json!({
+            "hooks": [{"hookName": "createContainer", "path": "/bin/first", "args": ["first"], "timeout": 3},
+                {"hookName": "createContainer", "path": "/bin/second"}],
             "env": ["PATH=/gpu", "NEW=1"], "additionalGids": [0, 44],
             "deviceNodes": [{"path": "/dev/gpu", "hostPath": "/dev/null", "permissions": "rw"},
                 {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600, "uid": 7}],
@@ -185,6 +209,10 @@ mod tests {
         assert_eq!((devices[1].file_mode(), devices[1].uid()), (Some(0o600), Some(7)));
         let rules = linux.resources().as_ref().unwrap().devices().as_ref().unwrap();
         assert!(rules.iter().any(|rule| rule.access().as_deref() == Some("rw")));
+        let hooks = spec.hooks().as_ref().unwrap().create_container().clone().unwrap();
+        let paths: Vec<_> = hooks.iter().map(|hook| hook.path().clone()).collect();
+        assert_eq!(paths, [std::path::PathBuf::from("/bin/first"), "/bin/second".into()]);
+        assert_eq!(hooks[0].timeout(), Some(3));
         let at: Vec<_> =
             spec.mounts().iter().flatten().map(|mount| mount.destination().clone()).collect();
         assert_eq!(at, [std::path::PathBuf::from("/a"), "/a/b".into()]);
@@ -195,7 +223,8 @@ mod tests {
     #[test]
     fn what_is_not_done_is_refused() {
         for (edits, word) in [
-            (json!({"hooks": [{"hookName": "createContainer", "path": "/x"}]}), "createContainer"),
+            (json!({"hooks": [{"hookName": "someday", "path": "/x"}]}), "someday"),
+            (json!({"hooks": [{"hookName": "poststop", "path": "x"}]}), "absolute"),
             (json!({"intelRdt": {}}), "RDT"),
             (json!({"netDevices": [{"hostInterfaceName": "eth0"}]}), "network interface"),
             (json!({"deviceNodes": [{"path": "/dev/no-such-node"}]}), "/dev/no-such-node"),
@@ -206,6 +235,5 @@ mod tests {
             let error = apply(&mut spec(), &found(edits)).unwrap_err().to_string();
             assert!(error.contains(word) && error.contains("v.com/c=d"), "{error}");
         }
-        let _ = Hook::default();
     }
 }

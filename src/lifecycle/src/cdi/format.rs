@@ -69,4 +69,9 @@ pub(super) struct Mount {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Hook {
     pub(super) hook_name: String,
+    pub(super) path: PathBuf,
+    pub(super) args: Vec<String>,
+    pub(super) env: Vec<String>,
+    /// Seconds.
+    pub(super) timeout: Option<i64>,
 }

@@ -71,10 +71,6 @@ impl World {
     pub fn start(&mut self) {
         let mut command = self.inside(program("orlop"));
         command.arg("serve").envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let configuration = self.path("orlop.toml");
-        if configuration.exists() {
-            command.arg("--config").arg(configuration);
-        }
         for (flag, sub) in [
             ("--root", "root"),
             ("--run", "run"),

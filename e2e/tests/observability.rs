@@ -193,7 +193,7 @@ impl TraceService for Collector {
 impl Collector {
     /// Listens on a port of the world's loopback; the address.
     async fn start(&self, world: &World) -> String {
-        let path = format!("/run/netns/{}", world.netns());
+        let path = world.netns_path();
         // A socket stays in the namespace that it was made in; the thread ends.
         let listener = std::thread::spawn(move || {
             let namespace = std::fs::File::open(path).expect("network namespace");

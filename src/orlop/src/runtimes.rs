@@ -123,7 +123,10 @@ mod tests {
     fn load(text: &str) -> anyhow::Result<ForeignRuntime> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("orlop.toml");
-        std::fs::write(&file, format!("[runtimes.x]\n{}", text.replace("[options]", "[runtimes.x.options]")))?;
+        std::fs::write(
+            &file,
+            format!("[runtimes.x]\n{}", text.replace("[options]", "[runtimes.x.options]")),
+        )?;
         let arguments = crate::cli::SettingArgs { config: Some(file), ..Default::default() };
         Ok(Sources::new(&arguments).load()?.config.runtimes.0.remove("x").unwrap_or_default())
     }

@@ -2,8 +2,6 @@
 
 use super::schema::{Faults, Setting};
 use ipnet::IpNet;
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -253,18 +251,36 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
     }
 }
 
+/// The same in JSON; `None` for a number that is none there, and for a date.
+fn plain(value: &DeValue<'_>) -> Option<serde_json::Value> {
+    Some(match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).ok()?.into(),
+        DeValue::Float(n) => serde_json::Number::from_f64(n.as_str().parse().ok()?)?.into(),
+        DeValue::Boolean(is) => (*is).into(),
+        DeValue::Datetime(_) => return None,
+        DeValue::Array(list) => {
+            let list: Option<Vec<_>> = list.iter().map(|value| plain(value.get_ref())).collect();
+            list?.into()
+        }
+        DeValue::Table(table) => {
+            let keys = table.iter();
+            let map: Option<serde_json::Map<_, _>> = keys
+                .map(|(key, value)| Some((key.get_ref().to_string(), plain(value.get_ref())?)))
+                .collect();
+            map?.into()
+        }
+    })
+}
+
 /// Anything, for a program that is not ours.
 impl Setting for serde_json::Map<String, serde_json::Value> {
     fn kind() -> String {
         "table".into()
     }
     fn read(value: &Spanned<DeValue<'_>>, faults: &mut Faults) -> Option<Self> {
-        if !value.get_ref().is_table() {
-            return wanted(value, "a table", faults);
-        }
-        let read = serde_json::Value::deserialize(value.get_ref().clone().into_deserializer());
-        match read {
-            Ok(serde_json::Value::Object(map)) => Some(map),
+        match plain(value.get_ref()) {
+            Some(serde_json::Value::Object(map)) => Some(map),
             _ => wanted(value, "a table of plain values", faults),
         }
     }

@@ -14,6 +14,7 @@ pub struct World {
     netns: String,
     daemon: Option<Server>,
     registry: Option<(Server, u16)>,
+    environment: Vec<(String, String)>,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -35,13 +36,13 @@ impl World {
     }
 
     /// A world whose daemon does not run yet.
-    fn prepared() -> Self {
+    pub fn prepared() -> Self {
         let netns =
             format!("orlop-e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run(Command::new("ip").args(["netns", "add", &netns]));
         let dir =
             tempfile::Builder::new().prefix("orlop-e2e-").tempdir().expect("temporary directory");
-        let world = Self { dir, netns, daemon: None, registry: None };
+        let world = Self { dir, netns, daemon: None, registry: None, environment: Vec::new() };
         run(world.inside("ip").args(["link", "set", "lo", "up"]));
         for sub in ["root", "run", "cni", "cni-cache", "logs", "tmp"] {
             std::fs::create_dir(world.path(sub)).expect("directory");
@@ -69,7 +70,7 @@ impl World {
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) {
         let mut command = self.inside(program("orlop"));
-        command.arg("serve");
+        command.arg("serve").envs(self.environment.iter().map(|(name, value)| (name, value)));
         for (flag, sub) in [
             ("--root", "root"),
             ("--run", "run"),
@@ -87,6 +88,21 @@ impl World {
             assert!(!self.daemon().ended(), "orlop serve ended:\n{}", self.log());
             self.try_crictl(&["version"]).status.success()
         });
+    }
+
+    /// Sets a variable for daemons that are started from now on.
+    pub fn environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Takes back what [`Self::environment`] set.
+    pub fn clear_environment(&mut self) {
+        self.environment.clear();
+    }
+
+    /// Name of the world's network namespace, as in `/run/netns`.
+    pub fn netns(&self) -> &str {
+        &self.netns
     }
 
     fn daemon(&mut self) -> &mut Server {

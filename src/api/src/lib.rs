@@ -4,6 +4,7 @@
 //! [`Api::set_ready`] every call says Unavailable.
 
 mod batches;
+mod calls;
 mod containers;
 #[cfg(test)]
 mod contract_test;
@@ -23,6 +24,7 @@ mod streaming;
 mod validate;
 mod view;
 
+pub use calls::Observer;
 pub use limits::{MAX_REQUEST, serve, serve_images};
 pub use own::ImageCalls;
 pub use service::{Api, Handler, Node};

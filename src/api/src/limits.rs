@@ -1,11 +1,13 @@
 //! What holds for every call: message size, deadlines, and the codes that clients expect for both.
 
+use crate::calls::{Observe, Observer};
 use crate::images_v1::images_server::ImagesServer;
 use crate::v1::image_service_server::ImageServiceServer;
 use crate::v1::runtime_service_server::RuntimeServiceServer;
 use crate::{Api, ImageCalls};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -29,9 +31,10 @@ const CONNECTION_WINDOW: u32 = 256 << 10;
 const HEAD_START: Duration = Duration::from_millis(5);
 
 /// Serves both services on the connections of `incoming` until `shutdown` is ready; then waits for
-/// the calls in flight.
+/// the calls in flight. The observer is told of every call.
 pub async fn serve<I, C, E>(
     api: Api,
+    observer: Arc<dyn Observer>,
     incoming: I,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error>
@@ -49,6 +52,7 @@ where
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .layer(Observe(observer))
         .layer(Limits)
         .add_service(RuntimeServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST))
         .add_service(ImagesServer::new(ImageCalls::of(api.clone())))

@@ -5,6 +5,7 @@
 use orlop_api::v1::image_service_client::ImageServiceClient;
 use orlop_api::v1::runtime_service_client::RuntimeServiceClient;
 use orlop_api::{Abilities, Api, Handler, MAX_REQUEST, Node, v1};
+use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -37,7 +38,12 @@ async fn start() -> Server {
     let shutdown = async move {
         let _ = stopped.await;
     };
-    let task = tokio::spawn(orlop_api::serve(api, UnixListenerStream::new(listener), shutdown));
+    let task = tokio::spawn(orlop_api::serve(
+        api,
+        Arc::new(()),
+        UnixListenerStream::new(listener),
+        shutdown,
+    ));
     let channel =
         Endpoint::try_from(format!("unix://{}", path.display())).unwrap().connect().await.unwrap();
     Server { _dir: dir, channel, stop, task }

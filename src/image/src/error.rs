@@ -15,6 +15,28 @@ pub struct PullError {
     pub kind: PullErrorKind,
 }
 
+impl PullErrorKind {
+    /// One word for it, of a small set: for metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "NotFound",
+            Self::Unauthorized { .. } => "Unauthorized",
+            Self::Forbidden { .. } => "Forbidden",
+            Self::RateLimited { .. } => "RateLimited",
+            Self::RegistryUnavailable { .. } => "RegistryUnavailable",
+            Self::Tls { .. } => "Tls",
+            Self::DigestMismatch { .. }
+            | Self::DiffIdMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::Layer { .. } => "Damaged",
+            Self::NoPlatform { .. } => "NoPlatform",
+            Self::NoSpace { .. } => "NoSpace",
+            Self::Cancelled => "Cancelled",
+            _ => "Other",
+        }
+    }
+}
+
 /// The causes that callers tell apart. Each `message` is the registry's own, cut and printable.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]

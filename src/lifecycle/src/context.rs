@@ -73,6 +73,10 @@ impl Context {
             pod,
             containers: containers.iter().map(|container| container.view()).collect(),
         };
+        match container {
+            Some(container) => tracing::debug!(%sandbox, %container, ?kind, "event"),
+            None => tracing::debug!(%sandbox, ?kind, "event"),
+        }
         // Nobody listens: fine.
         let _ = self.events.send(event);
     }

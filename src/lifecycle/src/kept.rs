@@ -13,6 +13,7 @@ use crate::{Error, ErrorKind, Result};
 use orlop_store::{Record, StoreError};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Mutex;
+use tracing::{Instrument, Span};
 
 /// Facts of one object with their record.
 pub(crate) struct Kept<R> {
@@ -87,7 +88,8 @@ pub(crate) fn from_store(name: &str, error: StoreError) -> Error {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    let span = Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(result) => result,
         Err(error) => Err(below("background work", "the runtime", ErrorKind::Internal, error)),
     }
@@ -97,7 +99,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    match tokio::spawn(work).await {
+    match tokio::spawn(work.in_current_span()).await {
         Ok(result) => result,
         Err(error) => Err(below("background work", "the runtime", ErrorKind::Internal, error)),
     }

@@ -28,6 +28,7 @@ mod runtime;
 mod sandbox;
 mod selinux;
 mod session;
+mod spans;
 mod state;
 pub mod stats;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::kept::{from_store, to_the_end};
 use crate::records::Records;
 use crate::{
     ContainerFilter, ContainerView, Error, Event, ExecOutput, Options, Recovered, Result,
-    SandboxFilter, SandboxView, recover, sandbox,
+    SandboxFilter, SandboxView, recover, sandbox, spans,
 };
 use orlop_image::ImageStore;
 use orlop_model::{ContainerId, SandboxId};
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
+use tracing::{Instrument, Span};
 
 /// Events that a slow listener may be behind.
 const EVENT_BACKLOG: usize = 1024;
@@ -80,7 +81,14 @@ impl Runtime {
         if self.0.recovered.load(Ordering::Acquire) {
             return Ok(Recovered::default());
         }
-        recover::recover(&self.0).await
+        let span = tracing::error_span!(
+            target: "orlop::operation",
+            "recovery",
+            outcome = tracing::field::Empty
+        );
+        let recovered = recover::recover(&self.0).instrument(span.clone()).await;
+        span.record("outcome", if recovered.is_ok() { "ok" } else { "failed" });
+        recovered
     }
 
     /// CRI RunPodSandbox. A second call with the same identity and configuration while the first
@@ -96,7 +104,8 @@ impl Runtime {
             Claim::Join(outcome) => joined(outcome).await,
             Claim::Mine(tell) => {
                 let outcome = tell.subscribe();
-                tokio::spawn(async move {
+                spans::about_sandbox(&id);
+                let making = async move {
                     // In a task of its own, so that even a panic becomes an outcome.
                     let work = sandbox::run(Arc::clone(&context), id.clone(), config);
                     let made = to_the_end(work).await;
@@ -109,7 +118,8 @@ impl Runtime {
                         context.index.sandbox_names.free(&name, &id);
                     }
                     tell.send_replace(Some(made.map(|_| id).map_err(Arc::new)));
-                });
+                };
+                tokio::spawn(making.in_current_span());
                 joined(outcome).await
             }
         }
@@ -120,7 +130,10 @@ impl Runtime {
     pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
         self.0.check_recovered()?;
         match self.0.index.find_sandbox(id)? {
-            Some(found) => to_the_end(sandbox::stop(Arc::clone(&self.0), found)).await,
+            Some(found) => {
+                spans::about_sandbox(&found.id);
+                to_the_end(sandbox::stop(Arc::clone(&self.0), found)).await
+            }
             None => Ok(()),
         }
     }
@@ -130,7 +143,10 @@ impl Runtime {
     pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
         self.0.check_recovered()?;
         match self.0.index.find_sandbox(id)? {
-            Some(found) => to_the_end(sandbox::remove(Arc::clone(&self.0), found)).await,
+            Some(found) => {
+                spans::about_sandbox(&found.id);
+                to_the_end(sandbox::remove(Arc::clone(&self.0), found)).await
+            }
             None => Ok(()),
         }
     }
@@ -164,6 +180,7 @@ impl Runtime {
         let context = Arc::clone(&self.0);
         context.check_recovered()?;
         let sandbox = context.index.sandbox(sandbox)?;
+        spans::about_sandbox(&sandbox.id);
         sandbox.check_ready(&context)?;
         let (id, config) = (ContainerId::from_random(random_id()), Arc::new(config));
         let name = (sandbox.id.clone(), config.metadata.clone());
@@ -180,7 +197,8 @@ impl Runtime {
             Claim::Join(outcome) => joined(outcome).await,
             Claim::Mine(tell) => {
                 let outcome = tell.subscribe();
-                tokio::spawn(async move {
+                Span::current().record("container", id.as_str());
+                let making = async move {
                     let made =
                         container::create(Arc::clone(&context), sandbox, id.clone(), config).await;
                     if made.is_ok() {
@@ -189,7 +207,8 @@ impl Runtime {
                         context.index.container_names.free(&name, &id);
                     }
                     tell.send_replace(Some(made.map(|()| id).map_err(Arc::new)));
-                });
+                };
+                tokio::spawn(making.in_current_span());
                 joined(outcome).await
             }
         }
@@ -208,7 +227,10 @@ impl Runtime {
         self.0.check_recovered()?;
         let grace = Duration::from_secs(u64::try_from(timeout_seconds).unwrap_or(0));
         match self.0.index.find_container(id)? {
-            Some(found) => to_the_end(container::stop(Arc::clone(&self.0), found, grace)).await,
+            Some(found) => {
+                spans::about_container(&found);
+                to_the_end(container::stop(Arc::clone(&self.0), found, grace)).await
+            }
             None => Ok(()),
         }
     }
@@ -217,7 +239,10 @@ impl Runtime {
     pub async fn remove_container(&self, id: &str) -> Result<()> {
         self.0.check_recovered()?;
         match self.0.index.find_container(id)? {
-            Some(found) => to_the_end(container::remove(Arc::clone(&self.0), found)).await,
+            Some(found) => {
+                spans::about_container(&found);
+                to_the_end(container::remove(Arc::clone(&self.0), found)).await
+            }
             None => Ok(()),
         }
     }
@@ -320,7 +345,9 @@ impl Runtime {
 
     pub(crate) fn existing(&self, id: &str) -> Result<Arc<Container>> {
         self.0.check_recovered()?;
-        self.0.index.container(id)
+        let found = self.0.index.container(id)?;
+        spans::about_container(&found);
+        Ok(found)
     }
 
     pub(crate) fn existing_sandbox(&self, id: &str) -> Result<Arc<sandbox::Sandbox>> {

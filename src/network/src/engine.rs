@@ -9,7 +9,7 @@ use crate::{
     PluginError, exec, netns,
 };
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The pod's interface, as the field has it.
 const IFNAME: &str = "eth0";
@@ -29,19 +29,34 @@ struct Run<'a> {
     netns_dies: bool,
 }
 
+/// The plugins that need no execution.
+fn in_process() -> Vec<Box<dyn Plugin>> {
+    vec![
+        Box::new(crate::bridge::Bridge),
+        Box::new(crate::ptp::Ptp),
+        Box::new(crate::loopback::Loopback),
+        Box::new(crate::tuning::Tuning),
+        Box::new(crate::portmap::Portmap),
+        Box::new(crate::firewall::Firewall),
+    ]
+}
+
+/// The first plugin of a list that is neither in process nor in the plugin directories, in words.
+pub(crate) fn absent_plugin(list: &List, bin_dirs: &[PathBuf]) -> Option<String> {
+    let ours = in_process();
+    let kinds = list.plugins.iter().map(|conf| conf.kind.as_str());
+    let executed = kinds.filter(|kind| ours.iter().all(|plugin| plugin.kind() != *kind));
+    executed
+        .filter_map(|kind| exec::find(kind, bin_dirs).err())
+        .map(|error| error.to_string())
+        .next()
+}
+
 impl Engine {
     /// Opens the cache of results.
     pub(crate) fn open(config: &NetworkConfig) -> Result<Self, NetworkError> {
         let cache = Cache::open(config.cache_dir.join("results"))?;
-        let plugins: Vec<Box<dyn Plugin>> = vec![
-            Box::new(crate::bridge::Bridge),
-            Box::new(crate::ptp::Ptp),
-            Box::new(crate::loopback::Loopback),
-            Box::new(crate::tuning::Tuning),
-            Box::new(crate::portmap::Portmap),
-            Box::new(crate::firewall::Firewall),
-        ];
-        Ok(Self { config: config.clone(), cache, plugins })
+        Ok(Self { config: config.clone(), cache, plugins: in_process() })
     }
 
     /// The same engine without plugins of its own, for comparison.

@@ -88,7 +88,7 @@ fn head(text: &str) -> String {
 }
 
 /// The first file of that name in the plugin directories.
-fn find(kind: &str, dirs: &[PathBuf]) -> Result<PathBuf, PluginError> {
+pub(crate) fn find(kind: &str, dirs: &[PathBuf]) -> Result<PathBuf, PluginError> {
     dirs.iter().map(|dir| dir.join(kind)).find(|path| path.is_file()).ok_or_else(|| {
         let dirs: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
         PluginError::new(format!(

@@ -42,7 +42,7 @@ pub use config::{BuiltinBridge, NetworkConfig};
 pub use counters::{InterfaceCounters, Traffic, interface_counters};
 pub use dial::{tcp_sockets, tcp_sockets_in};
 pub use error::NetworkError;
-pub use network::Network;
+pub use network::{Network, inspect};
 pub use plugin::{Call, Capabilities, Plugin, PluginError};
 pub use request::{
     AttachRequest, Attached, DetachRequest, DnsSettings, Namespaces, NetworkStatus, PortMapping,

@@ -1,7 +1,7 @@
 //! The door of this room.
 
 use crate::conf::{self, List};
-use crate::engine::{Engine, report};
+use crate::engine::{self, Engine, report};
 use crate::pool::Pool;
 use crate::watch::DirWatch;
 use crate::{
@@ -15,6 +15,7 @@ use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use tracing::{Instrument, Span};
 
 /// Host names are at most so long; the kernel refuses more.
 const MAX_HOSTNAME: usize = 64;
@@ -89,6 +90,16 @@ impl Current {
     }
 }
 
+/// What [`Network::open`] would make of the configuration; changes nothing.
+pub fn inspect(config: &NetworkConfig) -> NetworkStatus {
+    let Current { list, mut status } = Current::load(config);
+    let absent = list.and_then(|list| engine::absent_plugin(&list, &config.bin_dirs));
+    if let Some(message) = absent {
+        status = NetworkStatus { ready: false, reason: "PluginAbsent".into(), message, ..status };
+    }
+    status
+}
+
 impl Network {
     /// Opens the room: reads the CNI configuration, starts to fill the pool of namespaces and to
     /// watch `conf_dir`. Call [`Self::recover`] before the first request is served.
@@ -148,18 +159,21 @@ impl Network {
 
     /// Attaches a sandbox. A failed attachment is undone before the error is returned.
     pub async fn attach(&self, request: AttachRequest) -> Result<Attached, NetworkError> {
-        self.blocking(move |inner| {
+        let span = operation!("network.add");
+        let attached = self.blocking(move |inner| {
             let list = inner.list()?;
             inner.engine.attach(&list, &request)
-        })
-        .await
+        });
+        measured(span, attached).await
     }
 
     /// Detaches a sandbox; works with the namespace gone and for a sandbox that was never attached.
     /// The interface in one of our own namespaces ends with it: call [`Self::release`] next.
     pub async fn detach(&self, request: DetachRequest) -> Result<(), NetworkError> {
-        self.blocking(move |inner| inner.detach(&request.sandbox_id, request.netns.as_deref()))
-            .await
+        let span = operation!("network.del");
+        let detached =
+            self.blocking(move |inner| inner.detach(&request.sandbox_id, request.netns.as_deref()));
+        measured(span, detached).await
     }
 
     /// Checks that a sandbox is attached as its result says.
@@ -234,10 +248,29 @@ impl Network {
         work: impl FnOnce(&Inner) -> Result<T, NetworkError> + Send + 'static,
     ) -> Result<T, NetworkError> {
         let inner = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || work(&inner))
+        let span = Span::current();
+        tokio::task::spawn_blocking(move || span.in_scope(|| work(&inner)))
             .await
             .unwrap_or(Err(NetworkError::Cancelled))
     }
+}
+
+/// A span that is measured: it ends with an outcome.
+macro_rules! operation {
+    ($name:literal) => {
+        tracing::error_span!(target: "orlop::operation", $name, outcome = tracing::field::Empty)
+    };
+}
+use operation;
+
+/// Runs the work in its span.
+async fn measured<T>(
+    span: Span,
+    work: impl Future<Output = Result<T, NetworkError>>,
+) -> Result<T, NetworkError> {
+    let done = work.instrument(span.clone()).await;
+    span.record("outcome", if done.is_ok() { "ok" } else { "failed" });
+    done
 }
 
 impl Inner {

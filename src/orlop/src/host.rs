@@ -26,6 +26,26 @@ pub(crate) fn systemd_manages_cgroups() -> Result<(), &'static str> {
     }
 }
 
+/// The oldest kernel that has every system call of a container's start (`mount_setattr` came last).
+pub(crate) const OLDEST_KERNEL: (u32, u32) = (5, 12);
+
+/// Version of the running kernel.
+pub(crate) fn kernel() -> (u32, u32) {
+    let name = rustix::system::uname();
+    version(&name.release().to_string_lossy())
+}
+
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// The host's name.
+pub(crate) fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Logs what is missing.
 pub(crate) fn warn_of_lacks() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -52,7 +72,7 @@ pub(crate) fn warn_of_lacks() {
 }
 
 /// From the text of `/proc/self/status`.
-fn missing(status: &str) -> Vec<(&'static str, &'static str)> {
+pub(crate) fn missing(status: &str) -> Vec<(&'static str, &'static str)> {
     let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
     let Some(effective) = hex.and_then(|hex| u64::from_str_radix(hex, 16).ok()) else {
         return Vec::new();

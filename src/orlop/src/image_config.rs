@@ -1,83 +1,98 @@
 //! The keys of `[images]`.
 
+use crate::config::range;
+use crate::config::schema::{List, Sub, settings};
+use crate::config::value::{Size, words};
 use anyhow::{Context, bail};
 use orlop_image::unpack::{InflateLimits, Limits as UnpackLimits};
 use orlop_image::{Options, Policy as ImagePolicy, PolicyRule, RegistryOptions, Requirement};
 use orlop_model::Digest;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Images {
-    /// Registries spoken to in plain HTTP.
-    pub(crate) insecure_registries: Vec<String>,
-    /// PEM files of further certificate authorities.
-    pub(crate) ca_files: Vec<PathBuf>,
-    /// Trees of `<registry>/hosts.toml` as containerd reads them, re-read for every pull.
-    pub(crate) hosts_dirs: Vec<PathBuf>,
-    /// A `registries.conf` of version 2 as CRI-O and podman read it; `None`: not read.
-    pub(crate) registries_conf: Option<PathBuf>,
-    /// Files with credentials like Docker's `config.json`, for pulls that bring none.
-    pub(crate) auth_files: Vec<PathBuf>,
-    /// Layers fetched and unpacked at once; `None`: by the number of processors.
-    pub(crate) concurrent_layers: Option<usize>,
-    /// Connections for one big layer.
-    pub(crate) layer_connections: usize,
-    /// Images that the kubelet's garbage collection must leave.
-    pub(crate) pinned: Vec<String>,
-    /// Token services beside a registry's own that may see its credentials: hosts (and ports) by
-    /// registry.
-    pub(crate) token_hosts: BTreeMap<String, Vec<String>>,
-    pub(crate) limits: Limits,
-    pub(crate) policy: Policy,
+settings! {
+    /// Images and registries.
+    pub(crate) struct Images {
+        /// Registries, as HOST or HOST:PORT, that are spoken to in plain HTTP. Loopback always may be.
+        insecure_registries: Vec<String> = RegistryOptions::default().insecure;
+        /// PEM files of certificate authorities that are trusted beside the host's own.
+        ca_files: Vec<PathBuf> = RegistryOptions::default().ca_files;
+        /// Directories with `REGISTRY/hosts.toml` files as containerd reads them, read again for
+        /// every pull.
+        hosts_dirs: Vec<PathBuf> = RegistryOptions::default().hosts_dirs;
+        /// A `registries.conf` of version 2 as CRI-O and podman read it; not read without it.
+        registries_conf: Option<PathBuf> = RegistryOptions::default().registries_conf;
+        /// Files with credentials like Docker's `config.json`, for pulls that bring none.
+        auth_files: Vec<PathBuf> = RegistryOptions::default().auth_files;
+        /// Layers that are fetched and unpacked at once, from 1 to 64; without it by the number of
+        /// processors.
+        concurrent_layers: Option<usize> = None,
+            check |n| n.map_or(Ok(()), |n| range(n, 1, 64));
+        /// Connections for one big layer, from 1 to 16.
+        layer_connections: usize = RegistryOptions::default().layer_connections,
+            check |n| range(*n, 1, 16);
+        /// Images that the kubelet's garbage collection must leave, by name, or by its beginning and `*`.
+        pinned: Vec<String> = Vec::new();
+        /// Token services beside a registry's own that may see its credentials: lists of HOST or
+        /// HOST:PORT by registry.
+        token_hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        /// What an image may be at most; far above any real one.
+        limits: Sub<Limits> = Sub::default();
+        /// Which images may be pulled and run.
+        policy: Sub<Policy> = Sub::default();
+    }
 }
 
-/// What an image may be at most; far above any real one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Limits {
-    /// Members of a layer.
-    pub(crate) layer_entries: u64,
-    /// Bytes of an unpacked layer.
-    pub(crate) layer_bytes: u64,
-    /// Bytes out for a byte in, once 4 GiB came out.
-    pub(crate) inflate_ratio: u64,
-    /// Components of a path.
-    pub(crate) path_depth: usize,
-    /// Bytes of the extended attributes of one member.
-    pub(crate) xattr_bytes: usize,
+settings! {
+    /// What an image may be at most.
+    pub(crate) struct Limits {
+        /// Members of a layer.
+        layer_entries: u64 = UnpackLimits::default().entries;
+        /// Size of an unpacked layer.
+        layer_bytes: Size = Size(UnpackLimits::default().bytes);
+        /// Bytes out for a byte in, once 4 GiB came out; at least 1.
+        inflate_ratio: u64 = InflateLimits::default().ratio,
+            check |n| if *n == 0 { Err("use at least 1".into()) } else { Ok(()) };
+        /// Components of a path.
+        path_depth: usize = UnpackLimits::default().path_depth;
+        /// Bytes of the extended attributes of one member.
+        xattr_bytes: usize = UnpackLimits::default().xattr_bytes;
+    }
 }
 
-/// Which images may be pulled and run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Policy {
-    /// For what no rule is about: `allow` or `deny`.
-    pub(crate) default: Demand,
-    pub(crate) rules: Vec<Rule>,
+settings! {
+    /// Which images may be pulled and run.
+    pub(crate) struct Policy {
+        /// For what no rule is about: allow or deny.
+        default: Demand = Demand::Allow, check |demand| match demand {
+            Demand::Allow | Demand::Deny => Ok(()),
+            _ => Err("use \"allow\" or \"deny\" here, and rules for the rest".into()),
+        };
+        /// Rules about some images; the one with the longest prefix that fits counts.
+        rules: List<Rule> = List::default(), check |rules| {
+            rules.0.iter().try_for_each(|rule| rule.options().map(drop).map_err(|error| format!("{error:#}")))
+        };
+    }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Rule {
-    /// `registry`, `registry/path` or `*.domain`; the longest that fits counts.
-    pub(crate) prefix: String,
-    pub(crate) require: Demand,
-    /// With `signed`: PEM files of public keys.
-    #[serde(default)]
-    pub(crate) keys: Vec<PathBuf>,
-    /// With `signed`: which repository the signature must name; `*`: any.
-    #[serde(default)]
-    pub(crate) identity: Option<String>,
-    /// With `digests`: those that are allowed.
-    #[serde(default)]
-    pub(crate) digests: Vec<String>,
+settings! {
+    /// A rule about some images.
+    pub(crate) struct Rule {
+        /// `registry`, `registry/path` or `*.domain`.
+        prefix: String = String::new();
+        /// What is asked of them.
+        require: Demand = Demand::Allow;
+        /// With "signed": PEM files of public keys.
+        keys: Vec<PathBuf> = Vec::new();
+        /// With "signed": which repository the signature must name; `*` for any.
+        identity: Option<String> = None;
+        /// With "digests": those that are allowed.
+        digests: Vec<String> = Vec::new();
+    }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// What is asked of an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Demand {
     #[default]
     Allow,
@@ -86,37 +101,7 @@ pub(crate) enum Demand {
     Signed,
 }
 
-impl Default for Images {
-    fn default() -> Self {
-        let registry = RegistryOptions::default();
-        Self {
-            insecure_registries: registry.insecure,
-            ca_files: registry.ca_files,
-            hosts_dirs: registry.hosts_dirs,
-            registries_conf: registry.registries_conf,
-            auth_files: registry.auth_files,
-            concurrent_layers: None,
-            layer_connections: registry.layer_connections,
-            pinned: Vec::new(),
-            token_hosts: BTreeMap::new(),
-            limits: Limits::default(),
-            policy: Policy::default(),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let (unpack, inflate) = (UnpackLimits::default(), InflateLimits::default());
-        Self {
-            layer_entries: unpack.entries,
-            layer_bytes: unpack.bytes,
-            inflate_ratio: inflate.ratio,
-            path_depth: unpack.path_depth,
-            xattr_bytes: unpack.xattr_bytes,
-        }
-    }
-}
+words!(Demand { "allow" => Allow, "deny" => Deny, "digests" => Digests, "signed" => Signed });
 
 impl Images {
     /// How the store is opened; says what is wrong with the keys.
@@ -132,20 +117,16 @@ impl Images {
         registry.token_hosts = hosts
             .flat_map(|(registry, to)| to.iter().map(|host| (registry.clone(), host.clone())))
             .collect();
-        if !(1..=16).contains(&self.layer_connections) {
-            let number = self.layer_connections;
-            bail!("images.layer_connections {number} is not valid: use a number from 1 to 16");
-        }
         registry.layer_connections = self.layer_connections;
         options.concurrent_layers = self.concurrent_layers.unwrap_or(options.concurrent_layers);
         options.pinned.clone_from(&self.pinned);
         let limits = &self.limits;
         options.limits.entries = limits.layer_entries;
-        options.limits.bytes = limits.layer_bytes;
+        options.limits.bytes = limits.layer_bytes.0;
         options.limits.path_depth = limits.path_depth;
         options.limits.xattr_bytes = limits.xattr_bytes;
-        options.inflate.bytes = limits.layer_bytes;
-        options.inflate.ratio = limits.inflate_ratio.max(1);
+        options.inflate.bytes = limits.layer_bytes.0;
+        options.inflate.ratio = limits.inflate_ratio;
         options.policy = self.policy.options()?;
         Ok(options)
     }
@@ -162,7 +143,7 @@ impl Policy {
                 )
             }
         };
-        let rules = self.rules.iter().map(Rule::options).collect::<anyhow::Result<_>>()?;
+        let rules = self.rules.0.iter().map(Rule::options).collect::<anyhow::Result<_>>()?;
         Ok(ImagePolicy { rules, default })
     }
 }
@@ -207,14 +188,18 @@ mod tests {
     use super::*;
 
     fn options(text: &str) -> anyhow::Result<Options> {
-        toml::from_str::<Images>(text)?.options(Path::new("/r"))
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("orlop.toml");
+        std::fs::write(&file, text)?;
+        let arguments = crate::cli::SettingArgs { config: Some(file), ..Default::default() };
+        crate::config::Sources::new(&arguments).load()?.config.image_options()
     }
 
     #[test]
     fn a_policy() {
         let digest = format!("sha256:{}", "ab".repeat(32));
         let text = format!(
-            "[policy]\ndefault = 'deny'\n[[policy.rules]]\nprefix = 'r.example'\nrequire = 'signed'\nkeys = ['/k.pub']\nidentity = '*'\n[[policy.rules]]\nprefix = 'd.example/x'\nrequire = 'digests'\ndigests = ['{digest}']"
+            "[images.policy]\ndefault = 'deny'\n[[images.policy.rules]]\nprefix = 'r.example'\nrequire = 'signed'\nkeys = ['/k.pub']\nidentity = '*'\n[[images.policy.rules]]\nprefix = 'd.example/x'\nrequire = 'digests'\ndigests = ['{digest}']"
         );
         let policy = options(&text).unwrap().policy;
         assert_eq!((policy.rules.len(), policy.default), (2, Requirement::Deny));
@@ -229,18 +214,21 @@ mod tests {
 
     #[test]
     fn refuses() {
-        let rule = |more: &str| format!("[[policy.rules]]\nprefix = 'r.example'\n{more}");
+        let rule = |more: &str| format!("[[images.policy.rules]]\nprefix = 'r.example'\n{more}");
         for (text, word) in [
-            ("layer_connections = 0".to_owned(), "1 to 16"),
-            ("[policy]\ndefault = 'signed'".to_owned(), "allow"),
+            ("[images]\nlayer_connections = 0".to_owned(), "1 to 16"),
+            ("[images.policy]\ndefault = 'signed'".to_owned(), "allow"),
             (rule("require = 'signed'"), "needs keys"),
             (rule("require = 'maybe'"), "maybe"),
             (rule("require = 'allow'\nkeys = ['/k']"), "signed only"),
             (rule("require = 'deny'\ndigests = ['x']"), "digests"),
             (rule("require = 'digests'\ndigests = ['x']"), "r.example"),
-            ("[[policy.rules]]\nprefix = 'https://x'\nrequire = 'deny'".to_owned(), "scheme"),
-            ("[[policy.rules]]\nrequire = 'deny'".to_owned(), "prefix"),
-            ("[limits]\nlayers = 1".to_owned(), "layers"),
+            (
+                "[[images.policy.rules]]\nprefix = 'https://x'\nrequire = 'deny'".to_owned(),
+                "scheme",
+            ),
+            ("[[images.policy.rules]]\nrequire = 'deny'".to_owned(), "prefix"),
+            ("[images.limits]\nlayers = 1".to_owned(), "layers"),
         ] {
             let error = format!("{:#}", options(&text).unwrap_err());
             assert!(error.contains(word), "{text}: {error}");

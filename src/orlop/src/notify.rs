@@ -3,6 +3,22 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// Says that a reload begins; ends with `READY=1`.
+pub(crate) fn reloading() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+    state(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+}
+
+/// How often the service manager wants to hear that all is well; `None`: it does not.
+pub(crate) fn watchdog_limit() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    let micros = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0)?;
+    Some(Duration::from_micros(micros))
+}
 
 /// Sends a state such as `READY=1`; nobody listens where the variable is not set.
 pub(crate) fn state(state: &str) {

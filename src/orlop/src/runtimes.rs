@@ -1,39 +1,38 @@
 //! `[runtimes.NAME]`: handlers whose containers run in shims of other makers.
 
+use crate::config::schema::settings;
 use anyhow::{Context, bail};
 use orlop_lifecycle::ForeignHandler;
 use orlop_task::{OptionsForm, RuntimeOptions};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 const RUNC: &str = "io.containerd.runc.v2";
 const PREFIX: &str = "containerd-shim-";
 
-/// A containerd shim v2, as the operator names it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct ForeignRuntime {
-    /// The shim by its type, as `io.containerd.runc.v2`: the program `containerd-shim-runc-v2` in PATH.
-    /// Says also what form its options have.
-    #[serde(rename = "type")]
-    pub(crate) kind: Option<String>,
-    /// The shim's program, where it is not in PATH.
-    pub(crate) path: Option<PathBuf>,
-    /// Whether a pod has a container of its own that holds it. Shims of virtual machines need one.
-    pub(crate) sandbox: bool,
-    /// Annotations of pods that the shim gets to see; `*` stands for any text.
-    pub(crate) pod_annotations: Vec<String>,
-    /// Annotations of containers that the shim gets to see.
-    pub(crate) container_annotations: Vec<String>,
-    /// What the shim is told with every container, in the names of containerd's configuration.
-    pub(crate) options: Map<String, Value>,
+settings! {
+    /// A containerd shim v2, as the operator names it.
+    pub(crate) struct ForeignRuntime {
+        /// The shim by its type, as `io.containerd.runc.v2`: the program `containerd-shim-runc-v2` in
+        /// PATH. Says also what form its options have.
+        r#type: Option<String> = None;
+        /// The shim's program, where it is not in PATH.
+        path: Option<PathBuf> = None;
+        /// Whether a pod has a container of its own that holds it. Shims of virtual machines need one.
+        sandbox: bool = false;
+        /// Annotations of pods that the shim gets to see; `*` stands for any text.
+        pod_annotations: Vec<String> = Vec::new();
+        /// Annotations of containers that the shim gets to see.
+        container_annotations: Vec<String> = Vec::new();
+        /// What the shim is told with every container, in the names of containerd's configuration.
+        options: Map<String, Value> = Map::new();
+    }
 }
 
 impl ForeignRuntime {
     /// Every mistake that can be seen without starting it.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        match (&self.kind, &self.path) {
+        match (&self.r#type, &self.path) {
             (None, None) => bail!("name the shim: type = {RUNC:?}, or path"),
             (_, Some(path)) if !path.is_absolute() => bail!("path {path:?}: use an absolute path"),
             (Some(kind), _) if program_of(kind).is_none() => {
@@ -59,7 +58,7 @@ impl ForeignRuntime {
 
     /// Whether it drives runc, or what is called like runc.
     pub(crate) fn is_runc(&self) -> bool {
-        match &self.kind {
+        match &self.r#type {
             Some(kind) => kind == RUNC,
             None => self
                 .path
@@ -76,7 +75,7 @@ impl ForeignRuntime {
     }
 
     fn binary(&self) -> PathBuf {
-        match (&self.path, self.kind.as_deref().and_then(program_of)) {
+        match (&self.path, self.r#type.as_deref().and_then(program_of)) {
             (Some(path), _) => path.clone(),
             (None, Some(program)) => find(&program),
             (None, None) => PathBuf::new(),
@@ -118,6 +117,19 @@ fn find(program: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Sources;
+
+    /// The runtime `x` with this text in its section.
+    fn load(text: &str) -> anyhow::Result<ForeignRuntime> {
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("orlop.toml");
+        std::fs::write(
+            &file,
+            format!("[runtimes.x]\n{}", text.replace("[options]", "[runtimes.x.options]")),
+        )?;
+        let arguments = crate::cli::SettingArgs { config: Some(file), ..Default::default() };
+        Ok(Sources::new(&arguments).load()?.config.runtimes.0.remove("x").unwrap_or_default())
+    }
 
     #[test]
     fn programs_of_types() {
@@ -134,8 +146,7 @@ mod tests {
     #[test]
     fn a_table_becomes_a_handler() {
         let text = "type = 'io.containerd.runc.v2'\npath = '/b/shim'\nsandbox = true\npod_annotations = ['a.*']\n[options]\nBinaryName = '/b/runc'";
-        let runtime: ForeignRuntime = toml::from_str(text).unwrap();
-        runtime.check().unwrap();
+        let runtime = load(text).unwrap();
         let handler = runtime.handler("h", true).unwrap();
         assert_eq!((handler.name.as_str(), handler.binary.as_path()), ("h", Path::new("/b/shim")));
         let options = handler.options.unwrap();
@@ -153,8 +164,7 @@ mod tests {
             ("type = 'x'", "io.containerd.runc.v2"),
             ("path = '/x'\n[options]\nBinaryName = 'y'", "ConfigPath"),
         ] {
-            let runtime: ForeignRuntime = toml::from_str(text).unwrap();
-            let error = format!("{:#}", runtime.check().unwrap_err());
+            let error = format!("{:#}", load(text).unwrap_err());
             assert!(error.contains(word), "{text}: {error}");
         }
     }

@@ -1,9 +1,12 @@
 //! `orlop serve`: the daemon, put together.
 
-use crate::cli::ServeArgs;
-use crate::config::{CgroupDriver, Config};
+use crate::cli::SettingArgs;
+use crate::config::{CgroupDriver, Config, Loaded, Sources};
 use crate::lock::{RunLock, own_dir};
-use crate::{host, incoming, logging, notify, probe};
+use crate::metrics::Metrics;
+use crate::reload::Reloader;
+use crate::telemetry::{CallObserver, Exporter};
+use crate::{health, host, incoming, logging, notify, probe};
 use anyhow::{Context, bail};
 use orlop_api::{Abilities, Api, Handler, Node, Streams};
 use orlop_image::ImageStore;
@@ -13,7 +16,7 @@ use orlop_task::{Launcher, OciFeatures};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// Threads for work that blocks: unpacking, netlink, files.
@@ -23,18 +26,10 @@ const STACK: usize = 1 << 20;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until it is told to stop.
-pub(crate) fn run(arguments: &ServeArgs) -> anyhow::Result<()> {
-    let config = Config::load(arguments)?;
-    logging::start(&config.log)?;
-    if !rustix::process::geteuid().is_root() {
-        bail!("orlop serve needs the rights of root: run it as root");
-    }
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    host::protect_from_oom();
-    host::warn_of_lacks();
-    own_dir(&config.root)?;
-    own_dir(&config.run)?;
-    let _lock = RunLock::take(&config.run)?;
+pub(crate) fn run(arguments: &SettingArgs) -> anyhow::Result<()> {
+    survive_hangups()?;
+    let sources = Sources::new(arguments);
+    let Loaded { config, .. } = sources.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -44,37 +39,80 @@ pub(crate) fn run(arguments: &ServeArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("worker threads cannot be started")?;
-    let done = runtime.block_on(serve(config));
+    let done = runtime.block_on(prepared(sources, config));
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let mut stop = std::pin::pin!(stop_signal()?);
+/// SIGHUP ends a process that has no handler for it. A handler stays for good once there was a
+/// listener, also when its runtime is gone.
+fn survive_hangups() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listening = runtime.block_on(async { signal(SignalKind::hangup()) });
+    listening.map(drop).context("signals cannot be waited for")
+}
+
+/// Everything around the service itself: signals, log, metrics, traces, the lock.
+async fn prepared(sources: Sources, config: Config) -> anyhow::Result<()> {
+    // First, because a signal that nobody waits for ends the process.
+    let signals = Signals::listen()?;
+    let metrics = Metrics::new();
+    let exporter = Exporter::new(&config.traces)?;
+    let logging = logging::start(&config.log, metrics.operations.clone(), exporter.as_ref())?;
+    if !rustix::process::geteuid().is_root() {
+        bail!("orlop serve needs the rights of root: run it as root");
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    host::protect_from_oom();
+    host::warn_of_lacks();
+    own_dir(&config.root)?;
+    own_dir(&config.run)?;
+    let _lock = RunLock::take(&config.run)?;
+    let reloader = Reloader::new(sources, config.clone(), logging, metrics.clone())?;
+    let observer =
+        Arc::new(CallObserver { metrics: metrics.calls.clone(), traced: exporter.is_some() });
+    let done = serve(config, metrics, observer, signals.stop(reloader)).await;
+    if let Some(exporter) = exporter {
+        // Sending waits for the runtime's own threads.
+        tokio::task::block_in_place(|| exporter.close());
+    }
+    done
+}
+
+async fn serve(
+    config: Config,
+    metrics: Metrics,
+    observer: Arc<CallObserver>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut stop = std::pin::pin!(stop);
     let path = config.socket();
     if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
         own_dir(dir)?;
     }
     let listener = incoming::bind(&path)?;
-    let api = Api::new(node(&config)?);
+    let api = Api::new(node(&config));
     let (end, ended) = oneshot::channel::<()>();
     let shutdown = async move {
         let _ = ended.await;
     };
-    let mut server =
-        tokio::spawn(orlop_api::serve(api.clone(), incoming::accept(listener), shutdown));
+    let connections = incoming::accept(listener);
+    let mut server = tokio::spawn(orlop_api::serve(api.clone(), observer, connections, shutdown));
     let (streaming, end_streaming) = stream(&config, &api).await?;
     tracing::info!(socket = %path.display(), streaming = %config.streaming.address, "listening");
     let mut network = None;
     let outcome = tokio::select! {
         () = &mut stop => Ok(()),
-        opened = open(&config, &api) => match opened {
+        opened = open(&config, &api, &metrics) => match opened {
             Ok(opened) => {
                 network = Some(opened);
-                tokio::select! {
+                let watchdog = tokio::spawn(health::watch(path.clone()));
+                let outcome = tokio::select! {
                     () = &mut stop => Ok(()),
                     died = &mut server => Err(anyhow::anyhow!("the server ended: {died:?}")),
-                }
+                };
+                watchdog.abort();
+                outcome
             }
             Err(error) => Err(error),
         },
@@ -117,9 +155,9 @@ async fn stream(
 }
 
 /// Opens what is behind the calls, recovers, and lets calls in.
-async fn open(config: &Config, api: &Api) -> anyhow::Result<Network> {
+async fn open(config: &Config, api: &Api, metrics: &Metrics) -> anyhow::Result<Network> {
     let shim = shim(config)?;
-    let (config, network) = (config.clone(), config.network_config()?);
+    let (config, network) = (config.clone(), config.network_config());
     let opened = tokio::task::spawn_blocking(move || {
         let images =
             ImageStore::open(config.image_options()?).context("image store cannot be opened")?;
@@ -144,19 +182,20 @@ async fn open(config: &Config, api: &Api) -> anyhow::Result<Network> {
         orphans = found.orphans,
         "ready"
     );
+    metrics.set_ready(runtime.clone(), images.clone());
     api.set_ready(runtime, images);
     notify::state("READY=1");
     Ok(network)
 }
 
-fn node(config: &Config) -> anyhow::Result<Node> {
+fn node(config: &Config) -> Node {
     let abilities = probe::abilities(config.cgroup.driver() == CgroupDriver::Systemd, &config.root);
-    Ok(Node {
+    Node {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         handlers: handlers(config, abilities),
         abilities,
-        config: serde_json::to_value(config).context("configuration cannot be shown")?,
-    })
+        config: config.values(),
+    }
 }
 
 /// Further names of the built-in runtime can what that can. A shim that drives an OCI runtime can what
@@ -167,7 +206,7 @@ fn handlers(config: &Config, abilities: Abilities) -> Vec<Handler> {
         recursive_read_only: abilities.recursive_read_only,
         user_namespaces: abilities.user_namespaces,
     });
-    let foreign = config.runtimes.iter().map(|(name, runtime)| {
+    let foreign = config.runtimes.0.iter().map(|(name, runtime)| {
         let features = match runtime.is_runc() {
             true => OciFeatures::of(&runtime.oci_runtime()),
             false => OciFeatures::default(),
@@ -200,22 +239,49 @@ pub(crate) fn shim(config: &Config) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Ready with the first SIGTERM or SIGINT. SIGHUP, which would end the process by default, is noted
-/// and nothing more.
+/// Ready with the first SIGTERM or SIGINT, for a command that a SIGHUP does not end.
 pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let listen = |kind| signal(kind).context("signals cannot be waited for");
-    let (mut terminate, mut interrupt, mut hangup) = (
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::interrupt())?,
-        listen(SignalKind::hangup())?,
-    );
+    let mut signals = Signals::listen()?;
     Ok(async move {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = hangup.recv() => tracing::info!("SIGHUP: the configuration is read at start only; restart to change it"),
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hangup.recv() => {}
             }
         }
     })
+}
+
+/// The signals that the daemon knows; from [`Signals::listen`] on none of them ends the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be waited for");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ready with the first SIGTERM or SIGINT; SIGHUP reloads.
+    async fn stop(mut self, mut reloader: Reloader) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => tokio::task::block_in_place(|| {
+                    notify::reloading();
+                    reloader.reload();
+                    notify::state("READY=1");
+                }),
+            }
+        }
+    }
 }

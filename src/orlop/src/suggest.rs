@@ -1,16 +1,12 @@
 //! The nearest known word for a misspelt one.
 
-/// From serde's message on an unknown field or variant: what was probably meant.
-pub(crate) fn for_unknown_field(message: &str) -> Option<String> {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let (wrong, known) = match message {
-        text if text.starts_with("unknown field") || text.starts_with("unknown variant") => {
-            (quoted.next()?, quoted)
-        }
-        _ => return None,
-    };
-    let near = known.map(|word| (distance(wrong, word), word)).min()?;
-    (near.0 <= 1 + wrong.len() / 4).then(|| format!("did you mean {:?}?", near.1))
+/// The known word that was probably meant, if one is near.
+pub(crate) fn nearest<'k>(
+    wrong: &str,
+    known: impl IntoIterator<Item = &'k str>,
+) -> Option<&'k str> {
+    let near = known.into_iter().map(|word| (distance(wrong, word), word)).min()?;
+    (near.0 <= 1 + wrong.len() / 4).then_some(near.1)
 }
 
 /// Levenshtein's: insertions, deletions and replacements between two words.

@@ -17,6 +17,11 @@ pub fn unshare_cgroup() -> Result<()> {
     unshare(Namespaces::CGROUP)
 }
 
+/// Gives this thread an empty network namespace, which ends with the thread.
+pub fn unshare_network() -> Result<()> {
+    unshare(Namespaces::NET)
+}
+
 /// Gives this thread new namespaces.
 #[expect(unsafe_code, reason = "unshare has effects that rustix calls unsafe")]
 fn unshare(namespaces: Namespaces) -> Result<()> {

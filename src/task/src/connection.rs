@@ -5,6 +5,7 @@
 //! not at all, and an answer that nobody waits for is thrown away.
 
 use crate::protocol::ttrpc::{Request, Response};
+use crate::trace;
 use crate::ttrpc::{self, HEADER_LEN, Header, Kind};
 use prost::Message;
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use tracing::Instrument;
 
 /// Frames that may wait for the socket before callers wait.
 const QUEUE: usize = 64;
@@ -102,12 +104,24 @@ impl Connection {
         method: &str,
         payload: Vec<u8>,
     ) -> Result<Response, CallError> {
+        let span = trace::span(method);
+        let answer = self.exchange(service, method, payload).instrument(span.clone()).await;
+        span.record("outcome", outcome(&answer));
+        answer
+    }
+
+    async fn exchange(
+        &self,
+        service: &str,
+        method: &str,
+        payload: Vec<u8>,
+    ) -> Result<Response, CallError> {
         let request = Request {
             service: service.to_owned(),
             method: method.to_owned(),
             payload,
             timeout_nano: 0,
-            metadata: Vec::new(),
+            metadata: trace::metadata(),
         };
         // The odd numbers are the client's.
         let stream = self.next.fetch_add(1, Ordering::Relaxed).wrapping_mul(2).wrapping_add(1);
@@ -122,6 +136,14 @@ impl Connection {
         let _waiting = Waiting { calls: &self.calls, stream };
         self.queue.send(frame).await.map_err(|_| CallError::Closed)?;
         answered.await.map_err(|_| CallError::Closed)
+    }
+}
+
+fn outcome(answer: &Result<Response, CallError>) -> &'static str {
+    match answer {
+        Ok(response) if response.status.as_ref().is_none_or(|status| status.code == 0) => "ok",
+        Ok(_) => "refused",
+        Err(_) => "gone",
     }
 }
 

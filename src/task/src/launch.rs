@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tracing::Instrument;
 
 /// Starts shims, all from one sealed copy of the shim's binary in memory: no image, container or
 /// package upgrade can change what runs, and all shims share its pages.
@@ -58,6 +59,22 @@ impl Launcher {
     /// With `foreign` the container will run in that shim, and what is started here is its keeper,
     /// which answers in its place.
     pub async fn launch(
+        &self,
+        id: &str,
+        bundle: &Path,
+        foreign: Option<&ForeignRuntime>,
+    ) -> Result<Shim, TaskError> {
+        let span = tracing::error_span!(
+            target: "orlop::operation",
+            "shim.start",
+            outcome = tracing::field::Empty
+        );
+        let started = self.start(id, bundle, foreign).instrument(span.clone()).await;
+        span.record("outcome", if started.is_ok() { "ok" } else { "failed" });
+        started
+    }
+
+    async fn start(
         &self,
         id: &str,
         bundle: &Path,

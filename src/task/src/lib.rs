@@ -22,6 +22,7 @@ pub mod names;
 mod options;
 mod session;
 mod socket;
+mod trace;
 pub mod ttrpc;
 
 pub use bundle::{Bundle, ExitRecord, ShimRecord};
@@ -32,6 +33,7 @@ pub use foreign::{Bootstrap, ForeignRuntime, OciFeatures, clear_foreign};
 pub use launch::{Launcher, Shim};
 pub use options::{OptionsError, OptionsForm, RuntimeOptions};
 pub use session::{ATTACH_BUFFER, Flows, Scope, Session, SessionEnd, attach_session, exec_session};
+pub use trace::set_trace_context;
 
 /// The messages of `proto/task`.
 #[expect(missing_docs, reason = "generated; the proto files say what there is to say")]

@@ -16,16 +16,20 @@ use crate::policy::Signature;
 use crate::registry::{Config, Descriptor, Document, Manifest, Session, sha256};
 use crate::state::full_name;
 use crate::{
-    Auth, Image, Layer, Progress, ProgressEvent, PullError, PullErrorKind as Kind, Requirement,
+    Auth, Image, Layer, LayerState, Progress, ProgressEvent, PullError, PullErrorKind as Kind,
+    Requirement,
 };
 use bytes::Bytes;
 use orlop_model::{Digest, Reference};
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 /// Pulls of the same reference with the same credentials are one.
 pub(crate) type PullJobs = Jobs<(Reference, Option<Auth>), Result<Digest, PullError>>;
@@ -61,12 +65,36 @@ pub(crate) async fn pull(
     auth: Option<Auth>,
     progress: Option<Progress>,
 ) -> Result<Digest, PullError> {
+    let span = tracing::error_span!(
+        target: "orlop::operation",
+        "image.pull",
+        image = %reference,
+        outcome = Empty,
+        bytes = Empty
+    );
+    let fetched = Arc::new(Received::default());
+    let pulled =
+        join(inner, reference, auth, progress, fetched.listener()).instrument(span.clone()).await;
+    span.record("outcome", pulled.as_ref().map_or_else(|error| error.kind.word(), |_| "ok"));
+    span.record("bytes", fetched.bytes());
+    pulled
+}
+
+async fn join(
+    inner: &Arc<Inner>,
+    reference: &Reference,
+    auth: Option<Auth>,
+    progress: Option<Progress>,
+    counter: Progress,
+) -> Result<Digest, PullError> {
     let (work, name, credentials) = (inner.clone(), reference.clone(), auth.clone());
-    let shared = Arc::new(Shared { listeners: Mutex::new(progress.iter().cloned().collect()) });
+    let listeners = progress.iter().cloned().chain([counter]).collect();
+    let shared = Arc::new(Shared { listeners: Mutex::new(listeners) });
+    let span = Span::current();
     let (ticket, started) = inner.pulls.join((reference.clone(), auth), move |cancel| async move {
         let (_track, listener) = work.running.track(name.to_string());
         shared.add(listener);
-        let result = run(&work, &name, credentials, shared, cancel).await;
+        let result = run(&work, &name, credentials, shared, cancel).instrument(span).await;
         result.map_err(|kind| PullError { reference: name, kind })
     });
     if let Some(progress) = progress.filter(|_| !started) {
@@ -103,6 +131,25 @@ async fn run(
         blocking(move || inner.collect()).await?;
     }
     result
+}
+
+/// Counts the bytes that a pull brings, by blob.
+#[derive(Default)]
+struct Received(Mutex<HashMap<Digest, u64>>);
+
+impl Received {
+    fn listener(self: &Arc<Self>) -> Progress {
+        let fetched = Arc::clone(self);
+        Arc::new(move |event| {
+            if let ProgressEvent::Layer { blob, state: LayerState::Fetching { done, .. } } = event {
+                fetched.0.lock().unwrap_or_else(PoisonError::into_inner).insert(blob, done);
+            }
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
 }
 
 /// What a reference turned out to be.

@@ -12,7 +12,7 @@ use crate::kept::{Kept, blocking};
 use crate::neighbours::task_failed;
 use crate::sandbox::Sandbox;
 use crate::state::ContainerRecord;
-use crate::{Error, ErrorKind, EventKind, Result, selinux};
+use crate::{Error, ErrorKind, EventKind, Result, selinux, spans};
 use oci_spec::runtime::Spec;
 use orlop_image::{Image, Rootfs, StoreError};
 use orlop_model::{ContainerId, Timestamp};
@@ -25,6 +25,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 /// Makes a container, or leaves nothing of it.
 pub(crate) async fn create(
@@ -56,7 +57,8 @@ pub(crate) async fn create(
             let container = Arc::new(container);
             context.index.insert_container(Arc::clone(&container));
             context.tell(EventKind::Created, &container.sandbox, Some(&id));
-            tokio::spawn(supervise(context, container));
+            let span = spans::of_container(&container);
+            tokio::spawn(supervise(context, container).instrument(span));
             Ok(())
         }
         Err(error) => {

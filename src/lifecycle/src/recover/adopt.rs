@@ -2,6 +2,7 @@
 
 use crate::container::{Container, Link, Phase, conclude, left_behind, retire, supervise};
 use crate::context::Context;
+use crate::spans;
 use crate::state::{End, How};
 use orlop_model::Timestamp;
 use orlop_task::{Client, Shim, State, Status};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
 /// Adopts every container, all at once, and waits until each is known or `patience` is over: then
 /// the rest is unknown, and goes on being asked.
@@ -18,7 +20,8 @@ pub(super) async fn adopt_all(context: &Arc<Context>, patience: Duration) {
     for container in context.index.all_containers() {
         let (known, told) = oneshot::channel();
         pending.push(told);
-        tokio::spawn(adopt(Arc::clone(context), container, known));
+        let span = spans::of_container(&container);
+        tokio::spawn(adopt(Arc::clone(context), container, known).instrument(span));
     }
     for told in pending {
         // Late, or its task has ended: both are fine here.

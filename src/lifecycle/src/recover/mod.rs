@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::kept::{Kept, blocking, from_store};
 use crate::records::{Damaged, Records};
 use crate::sandbox::Sandbox;
+use crate::spans;
 use crate::state::{ContainerRecord, SandboxRecord};
 use orlop_model::Timestamp;
 use orlop_store::Record;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 /// How long the start of the daemon waits for shims to answer; all are asked at once. One that is
 /// later than that is unknown until it answers.
@@ -176,7 +178,8 @@ async fn bury(context: &Arc<Context>, sandbox: &Sandbox, facts: &SandboxRecord) 
 async fn meet_init(context: &Context, sandbox: &Arc<Sandbox>) {
     let bundle = context.bundle(sandbox.id.as_str());
     let sandbox = Arc::clone(sandbox);
-    let meeting = tokio::spawn(async move {
+    let span = spans::of_sandbox(&sandbox.id);
+    let meet = async move {
         match Shim::connect(&bundle).await {
             Ok(shim) => sandbox.adopt_init(shim.client).await,
             Err(error) => {
@@ -184,8 +187,8 @@ async fn meet_init(context: &Context, sandbox: &Arc<Sandbox>) {
                 sandbox.observe(|facts| facts.init_ended_at = Some(Timestamp::now())).await;
             }
         }
-    });
-    let _ = timeout(PATIENCE, meeting).await;
+    };
+    let _ = timeout(PATIENCE, tokio::spawn(meet.instrument(span))).await;
 }
 
 fn count(context: &Context, recovered: &mut Recovered) {

@@ -9,7 +9,7 @@ use crate::kept::blocking;
 use crate::neighbours::task_failed;
 use crate::recover::force_out_bundle;
 use crate::state::SandboxRecord;
-use crate::{Error, Result};
+use crate::{Error, Result, spans};
 use orlop_model::{Signal, Timestamp};
 use orlop_spec::request::NamespaceMode;
 use orlop_spec::{Namespace, Namespaces};
@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::time::timeout;
+use tracing::Instrument;
 
 /// What an init is made from.
 pub(super) struct InitRequest {
@@ -68,14 +69,16 @@ impl Sandbox {
         let (client, pid) = make_init(context, request).await?;
         *init = Some(client.clone());
         self.observe(|facts| facts.init_pid = Some(pid)).await;
-        tokio::spawn(watch_init(Arc::clone(self), client));
+        let watch = watch_init(Arc::clone(self), client);
+        tokio::spawn(watch.instrument(spans::of_sandbox(&self.id)));
         Ok(pid)
     }
 
     /// Takes over the init that an earlier daemon made.
     pub(crate) async fn adopt_init(self: &Arc<Self>, client: Client) {
         *self.init.lock().await = Some(client.clone());
-        tokio::spawn(watch_init(Arc::clone(self), client));
+        let watch = watch_init(Arc::clone(self), client);
+        tokio::spawn(watch.instrument(spans::of_sandbox(&self.id)));
     }
 }
 

@@ -9,13 +9,14 @@ use crate::error::below;
 use crate::kept::{Kept, blocking};
 use crate::neighbours::network_failed;
 use crate::state::SandboxRecord;
-use crate::{Error, ErrorKind, EventKind, Result, host, selinux};
+use crate::{Error, ErrorKind, EventKind, Result, host, selinux, spans};
 use orlop_model::{SandboxId, Timestamp};
 use orlop_network::{AttachRequest, Attached, DetachRequest, DnsSettings, PortMapping, Protocol};
 use orlop_spec::request::{self, NamespaceMode, SandboxConfig};
 use orlop_task::Client;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// Makes a sandbox that is ready, or leaves nothing of it. What cannot be unmade stays listed as
 /// not ready, so that the kubelet can stop and remove it.
@@ -261,7 +262,8 @@ impl Making {
         let sandbox = Arc::new(Sandbox::new(facts, &context.host.boot_id, self.init.clone()));
         context.index.insert_sandbox(Arc::clone(&sandbox));
         if let Some(client) = &self.init {
-            tokio::spawn(watch_init(Arc::clone(&sandbox), client.clone()));
+            let watch = watch_init(Arc::clone(&sandbox), client.clone());
+            tokio::spawn(watch.instrument(spans::of_sandbox(&id)));
         }
         context.tell(EventKind::Created, &id, None);
         let state =

@@ -9,8 +9,8 @@ mod source;
 
 pub(crate) use args::BuildArgs;
 
-use crate::cli::ServeArgs;
-use crate::config::Config;
+use crate::cli::SettingArgs;
+use crate::config::{Config, Sources};
 use crate::{lock, serve};
 use anyhow::{Context, bail};
 use args::ProgressForm;
@@ -90,13 +90,15 @@ struct Opened {
 }
 
 fn config(arguments: &BuildArgs) -> anyhow::Result<Config> {
-    Config::load(&ServeArgs {
+    let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let settings = SettingArgs {
         config: arguments.config.clone(),
-        root: arguments.root.clone(),
-        run: arguments.run.clone(),
-        shim: arguments.shim.clone(),
-        ..ServeArgs::default()
-    })
+        root: text(&arguments.root),
+        run: text(&arguments.run),
+        shim: text(&arguments.shim),
+        ..SettingArgs::default()
+    };
+    Ok(Sources::new(&settings).load()?.config)
 }
 
 fn open(config: &Config, handle: &tokio::runtime::Handle) -> anyhow::Result<Opened> {
@@ -105,7 +107,7 @@ fn open(config: &Config, handle: &tokio::runtime::Handle) -> anyhow::Result<Open
     )?;
     let _entered = handle.enter();
     let shim = serve::shim(config)?;
-    let network = Network::open(config.network_config()?).context("network cannot be opened")?;
+    let network = Network::open(config.network_config()).context("network cannot be opened")?;
     let launcher = Launcher::new(&shim, &config.run)
         .with_context(|| format!("shim {} cannot be prepared", shim.display()))?;
     let features = orlop_lifecycle::host_features().context("this host")?;

@@ -1,6 +1,6 @@
 //! The command line of `orlop image`.
 
-use crate::cli::ServeArgs;
+use crate::cli::SettingArgs;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -21,23 +21,23 @@ pub(crate) struct Place {
     config: Option<PathBuf>,
     /// Directory of durable state.
     #[arg(long, value_name = "DIR", global = true)]
-    root: Option<PathBuf>,
+    root: Option<String>,
     /// Directory of live state.
     #[arg(long, value_name = "DIR", global = true)]
-    run: Option<PathBuf>,
+    run: Option<String>,
     /// Unix socket of the daemon.
     #[arg(long, value_name = "SOCKET", global = true)]
     socket: Option<String>,
 }
 
 impl Place {
-    pub(crate) fn as_serve(&self) -> ServeArgs {
-        ServeArgs {
+    pub(crate) fn settings(&self) -> SettingArgs {
+        SettingArgs {
             config: self.config.clone(),
             root: self.root.clone(),
             run: self.run.clone(),
             listen: self.socket.clone(),
-            ..ServeArgs::default()
+            ..SettingArgs::default()
         }
     }
 }

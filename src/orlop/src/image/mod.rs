@@ -7,7 +7,7 @@ mod transfer;
 
 pub(crate) use cli::ImageArgs;
 
-use crate::config::Config;
+use crate::config::{Loaded, Sources};
 use crate::size::size;
 use anyhow::{Context, bail};
 use cli::Call;
@@ -19,7 +19,7 @@ use std::io::Write;
 /// Carries out one command. What it prints goes to standard output, everything else to standard
 /// error.
 pub(crate) fn run(arguments: &ImageArgs) -> anyhow::Result<()> {
-    let config = Config::load(&arguments.place.as_serve())?;
+    let Loaded { config, .. } = Sources::new(&arguments.place.settings()).load()?;
     crate::logging::start_quiet();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -46,6 +46,14 @@ impl Hierarchies {
         Ok(Self::from_mounts(&mount_table()?))
     }
 
+    /// Names of the controllers that there are, on any hierarchy.
+    pub fn controllers(&self) -> Vec<String> {
+        let file = self.unified.as_ref().map(|mount| mount.join("cgroup.controllers"));
+        let unified = file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        let legacy = self.legacy.iter().flat_map(|legacy| legacy.controllers.iter().cloned());
+        legacy.chain(unified.split_whitespace().map(str::to_owned)).collect()
+    }
+
     fn from_mounts(mounts: &[MountEntry]) -> Self {
         let mut legacy: Vec<Legacy> = Vec::new();
         let mut unified = None;
@@ -198,6 +206,7 @@ mod tests {
             id: 0,
             root: PathBuf::from("/"),
             target: PathBuf::from(target),
+            options: "rw".to_owned(),
             kind: kind.to_owned(),
             source: "cgroup".to_owned(),
             super_options: options.to_owned(),

@@ -18,6 +18,8 @@ pub struct MountEntry {
     pub kind: String,
     /// What the file system was made from.
     pub source: String,
+    /// Options of the mount: `rw`, `noexec`.
+    pub options: String,
     /// Options of the file system (not of the mount).
     pub super_options: String,
 }
@@ -34,13 +36,14 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let root = path(fields.nth(2)?);
     let target = path(fields.next()?);
+    let options = String::from_utf8_lossy(fields.next()?).into_owned();
     // Optional fields end with a lone "-".
     fields.find(|field| *field == b"-")?;
     let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
     let kind = text(fields.next()?);
     let source = text(fields.next()?);
     let super_options = text(fields.next().unwrap_or_default());
-    Some(MountEntry { id, root, target, kind, source, super_options })
+    Some(MountEntry { id, root, target, options, kind, source, super_options })
 }
 
 /// Undoes the octal escapes for space, tab, newline and backslash.
@@ -76,6 +79,7 @@ mod tests {
             (entry.id, entry.kind.as_str(), entry.source.as_str()),
             (36, "ext3", "/dev/root")
         );
+        assert_eq!(entry.options, "rw,noatime");
         assert_eq!(entry.super_options, "rw,errors=continue");
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"x y"), None);

@@ -226,9 +226,10 @@ impl Session {
     pub fn read(&mut self, stream: u32, buffer: &mut [u8]) -> Read {
         let Some(found) = self.streams.get_mut(&stream) else { return Read::Reset };
         if found.inbound.is_empty() {
-            return match (found.reset, found.peer_finished) {
-                (true, _) => Read::Reset,
-                (false, true) => Read::End,
+            // What was finished before it was given up came whole.
+            return match (found.peer_finished, found.reset) {
+                (true, _) => Read::End,
+                (false, true) => Read::Reset,
                 (false, false) => Read::Pending,
             };
         }

@@ -18,6 +18,7 @@ pub(crate) use load::{Loaded, Sources};
 pub(crate) use show::run as command;
 
 use crate::cli::LogFormat;
+use crate::host;
 use crate::image_config::Images;
 use crate::runtimes::ForeignRuntime;
 use ipnet::IpNet;
@@ -78,8 +79,8 @@ settings! {
 settings! {
     /// Control groups.
     pub(crate) struct Cgroup {
-        /// Who makes the groups of pods. Must be what the kubelet uses. Without it systemd where it
-        /// manages the host and cgroups are v2 alone, else cgroupfs.
+        /// Who makes the groups of pods; must be what the kubelet uses. Without it systemd where it
+        /// manages the host and cgroups are version 2, else cgroupfs.
         driver: Option<CgroupDriver> = None;
         /// Parent of pods that name none: an absolute path with the cgroupfs driver, a name that
         /// ends in `.slice` with systemd. Without it `/orlop` or `orlop.slice`.
@@ -165,6 +166,24 @@ settings! {
         endpoint: Option<String> = None, check |endpoint| collector(endpoint.as_deref());
         /// How many of a hundred calls are traced. A client that traces its call decides for itself.
         sampled_percent: u32 = 100, check |n| range(*n as usize, 0, 100);
+    }
+}
+
+impl Cgroup {
+    /// The driver in use.
+    pub(crate) fn driver(&self) -> CgroupDriver {
+        self.driver.unwrap_or_else(|| match host::systemd_manages_cgroups() {
+            Ok(()) => CgroupDriver::Systemd,
+            Err(_) => CgroupDriver::Cgroupfs,
+        })
+    }
+
+    /// The parent in use.
+    pub(crate) fn default_parent(&self) -> String {
+        self.default_parent.clone().unwrap_or_else(|| match self.driver() {
+            CgroupDriver::Cgroupfs => RuntimeOptions::default().default_cgroup_parent,
+            CgroupDriver::Systemd => "orlop.slice".to_owned(),
+        })
     }
 }
 

@@ -79,24 +79,6 @@ fn builtin(bridge: &Bridge) -> BuiltinBridge {
     }
 }
 
-impl super::Cgroup {
-    /// The driver in use.
-    pub(crate) fn driver(&self) -> CgroupDriver {
-        self.driver.unwrap_or_else(|| match crate::host::systemd_manages_cgroups() {
-            Ok(()) => CgroupDriver::Systemd,
-            Err(_) => CgroupDriver::Cgroupfs,
-        })
-    }
-
-    /// The parent in use of pods that name none.
-    pub(crate) fn default_parent(&self) -> String {
-        self.default_parent.clone().unwrap_or_else(|| match self.driver() {
-            CgroupDriver::Cgroupfs => RuntimeOptions::default().default_cgroup_parent,
-            CgroupDriver::Systemd => "orlop.slice".to_owned(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

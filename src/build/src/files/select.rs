@@ -117,7 +117,9 @@ impl Tree {
             let dir = parts[..depth].join("/");
             let Ok(names) = self.names(&dir) else { continue };
             let visible = |name: &&str| !self.hidden.hides(join(&dir, name).trim_matches('/'));
-            let near = nearest(parts[depth], names.iter().map(String::as_str).filter(visible));
+            let same = |near: &&str| *near != parts[depth];
+            let near = nearest(parts[depth], names.iter().map(String::as_str).filter(visible))
+                .filter(same);
             let hint = near.map(|near| format!("did you mean {:?}?", join(&dir, near)));
             return FileError::Refused { message, hint };
         }

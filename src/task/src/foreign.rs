@@ -175,6 +175,13 @@ pub fn clear_foreign(bundle: &Bundle) -> Result<(), TaskError> {
     {
         let _ = pidfd.send_signal(9);
     }
+    if !runtime.shared
+        && let Ok(address) = std::fs::read_to_string(dir.join("address"))
+    {
+        // One that ended in order has removed it.
+        let address = address.trim();
+        let _ = std::fs::remove_file(address.strip_prefix("unix://").unwrap_or(address));
+    }
     let rootfs = dir.join("rootfs");
     // As often as something is mounted there: the directory is about to be removed with all it holds.
     while unmount(&rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
@@ -382,6 +389,21 @@ mod tests {
         runtime.binary = "/no/such/shim".into();
         let error = runtime.start(&bundle, Path::new("/e"), Path::new("/p")).unwrap_err();
         assert!(error.to_string().contains("/no/such/shim"), "{error}");
+    }
+
+    #[test]
+    fn what_a_dead_shim_left_is_cleared_away() {
+        let (dir, bundle, runtime) = bundle("true");
+        bundle.set_foreign(&runtime).unwrap();
+        // Nothing was started: nothing is called.
+        clear_foreign(&bundle).unwrap();
+        runtime.prepare(&bundle).unwrap();
+        let socket = dir.path().join("socket");
+        std::fs::write(&socket, "").unwrap();
+        let address = format!("unix://{}", socket.display());
+        std::fs::write(bundle.foreign_dir().join("address"), address).unwrap();
+        clear_foreign(&bundle).unwrap();
+        assert!(!socket.exists());
     }
 
     #[test]

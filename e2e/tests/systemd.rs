@@ -201,7 +201,7 @@ fn a_kubelets_slices_stay_and_pods_without_a_parent_get_their_own() {
     let pod = world.run_pod(&pod_config);
     let id = world.run_container(&pod, &pod_config, &config);
     let own = format!("orlop-{pod}.slice");
-    assert_eq!(properties(&format!("orlop-{id}.scope"), &["Slice"]), [own.clone()]);
+    assert_eq!(properties(&format!("orlop-{id}.scope"), &["Slice"]), std::slice::from_ref(&own));
     assert_eq!(properties(&own, &["ActiveState"]), ["active"]);
     world.crictl(&["rmp", "-f", &pod]);
     until("its units to go", || units(&pod).is_empty() && units(&id).is_empty());

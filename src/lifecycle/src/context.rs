@@ -50,14 +50,26 @@ impl Context {
         sandbox: &SandboxId,
         container: Option<&ContainerId>,
     ) {
+        log_event(kind, sandbox, container);
         if self.events.receiver_count() > 0 {
             let pod = self.index.find_sandbox(sandbox.as_str()).ok().flatten();
-            self.tell_of(kind, sandbox, container, pod.map(|pod| pod.view()));
+            self.send(kind, sandbox, container, pod.map(|pod| pod.view()));
         }
     }
 
     /// The same of a sandbox that is in no list any more.
     pub(crate) fn tell_of(
+        &self,
+        kind: EventKind,
+        sandbox: &SandboxId,
+        container: Option<&ContainerId>,
+        pod: Option<Arc<SandboxView>>,
+    ) {
+        log_event(kind, sandbox, container);
+        self.send(kind, sandbox, container, pod);
+    }
+
+    fn send(
         &self,
         kind: EventKind,
         sandbox: &SandboxId,
@@ -73,10 +85,6 @@ impl Context {
             pod,
             containers: containers.iter().map(|container| container.view()).collect(),
         };
-        match container {
-            Some(container) => tracing::debug!(%sandbox, %container, ?kind, "event"),
-            None => tracing::debug!(%sandbox, ?kind, "event"),
-        }
         // Nobody listens: fine.
         let _ = self.events.send(event);
     }
@@ -99,6 +107,14 @@ impl Context {
             return Ok(());
         }
         Err(Error::UnknownHandler { handler: handler.to_owned(), known })
+    }
+}
+
+/// One line for each event, whether or not anybody listens to them.
+fn log_event(kind: EventKind, sandbox: &SandboxId, container: Option<&ContainerId>) {
+    match container {
+        Some(container) => tracing::debug!(%sandbox, %container, ?kind, "event"),
+        None => tracing::debug!(%sandbox, ?kind, "event"),
     }
 }
 

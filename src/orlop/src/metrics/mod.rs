@@ -74,7 +74,7 @@ mod tests {
         for family in [
             "# TYPE orlop_cri_calls_total counter",
             "orlop_cri_calls_total{method=\"Version\",code=\"OK\"} 1",
-            "orlop_cri_call_duration_seconds_bucket{le=\"0.005\",method=\"Version\"} 1",
+            "orlop_cri_call_duration_seconds_bucket{method=\"Version\",le=\"0.005\"} 1",
             "# TYPE orlop_cri_call_duration_seconds histogram",
             "# TYPE orlop_cri_calls_in_flight gauge",
             "# TYPE orlop_image_pulled_bytes_total counter",

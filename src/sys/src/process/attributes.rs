@@ -107,7 +107,7 @@ mod tests {
             // nice is field 19 of the file and policy field 41; what follows the name begins with field 3.
             assert_eq!((fields[16], fields[38]), ("5", "3"));
             set_io_priority(3, 0).unwrap();
-            assert!(set_io_priority(9, 0).is_err());
+            assert!(set_io_priority(7, 0).is_err());
             set_affinity(&[0]).unwrap();
             assert!(set_affinity(&[1_000_000]).is_err());
             set_personality(8).unwrap();

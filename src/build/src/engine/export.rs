@@ -10,6 +10,7 @@ use orlop_image::Layer;
 use orlop_model::Digest;
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 /// Long after everything: no file of a finished layer is changed again.
 const NEVER: (i64, i64) = (i64::MAX, 0);
@@ -68,7 +69,9 @@ fn inflate(blob: std::fs::File, out: &mut dyn Write) -> io::Result<()> {
 impl Engine {
     /// Writes the whole root of an image as one archive, uncompressed.
     pub fn write_root(&self, layers: &[Layer], out: &mut dyn Write) -> io::Result<()> {
-        let root = self.root_of(layers)?;
+        // A view is a place to start from, not a directory to read; it lives as long as its descriptor.
+        let view = self.root_of(layers)?;
+        let root = crate::files::content::reopen(view.as_fd(), rustix::fs::OFlags::DIRECTORY)?;
         let source = LayerSource { upper: &root, below: None, started: NEVER, epoch: 0 };
         layer::write(&source, None, out)
             .map(drop)

@@ -258,6 +258,33 @@ fn many_pods_come_and_go_at_once() {
     });
 }
 
+#[test]
+fn the_last_two_at_once_take_the_table_along() {
+    in_world(|world| {
+        let pod = world.pod();
+        let both = [0, 1_u16].map(|number| {
+            let mut one = world_pod(&pod, number);
+            one.id = format!("pod-{number}");
+            one
+        });
+        let together = std::sync::Barrier::new(both.len());
+        for _ in 0..60 {
+            for (port, one) in (10000..).zip(&both) {
+                add(one, &[tcp(port, 80)]).unwrap();
+            }
+            std::thread::scope(|scope| {
+                for one in &both {
+                    scope.spawn(|| {
+                        together.wait();
+                        del(one);
+                    });
+                }
+            });
+            assert_eq!(ruleset(), "");
+        }
+    });
+}
+
 /// Run with `--ignored --nocapture`; the numbers are in `docs/decisions/0006-nftables.md`.
 #[test]
 #[ignore = "prints times, asserts nothing"]

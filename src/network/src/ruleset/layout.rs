@@ -189,10 +189,31 @@ impl Layout {
             };
             match done {
                 Err(error) if error.is_stale() || error.is_absent() => {}
-                other => return Ok(other.map(|()| removed)?),
+                other => {
+                    other?;
+                    // Two that each leave the other's element behind would both leave the table.
+                    self.sweep(nft)?;
+                    return Ok(removed);
+                }
             }
         }
         Err(RulesetError::Unsettled { what: "remove elements", attempts: ATTEMPTS })
+    }
+
+    /// Removes the table where it has no element. Whoever changes it meanwhile looks after it.
+    fn sweep(&self, nft: &mut Nft) -> Result<(), RulesetError> {
+        let generation = nft.generation()?;
+        for set in self.sets {
+            match nft.elements_where(self.table, set, &|_| false)? {
+                Some((_, false)) => {}
+                // An element, or no table.
+                Some((_, true)) | None => return Ok(()),
+            }
+        }
+        match self.remove_table(nft, generation) {
+            Err(error) if error.is_stale() || error.is_absent() => Ok(()),
+            other => Ok(other?),
+        }
     }
 
     /// Removes the table unless anything changed since the generation.

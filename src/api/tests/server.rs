@@ -67,7 +67,6 @@ async fn nothing_is_served_before_recovery() {
         runtime.status(v1::StatusRequest::default()).await.unwrap_err(),
         runtime.list_containers(v1::ListContainersRequest::default()).await.unwrap_err(),
         runtime.run_pod_sandbox(v1::RunPodSandboxRequest::default()).await.unwrap_err(),
-        runtime.exec(v1::ExecRequest::default()).await.unwrap_err(),
         runtime.get_container_events(v1::GetEventsRequest::default()).await.unwrap_err(),
         images.list_images(v1::ListImagesRequest::default()).await.unwrap_err(),
         images.pull_image(v1::PullImageRequest::default()).await.unwrap_err(),

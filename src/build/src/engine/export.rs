@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::files::copy::Copier;
-use crate::files::layer::{self, LayerSource};
+use crate::files::layer::{self, LayerSource, NEVER};
 use crate::files::root::{Implicit, Root};
 use crate::files::select::Tree;
 use crate::ignore::IgnoreRules;
@@ -11,9 +11,6 @@ use orlop_model::Digest;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-
-/// Long after everything: no file of a finished layer is changed again.
-const NEVER: (i64, i64) = (i64::MAX, 0);
 
 impl Engine {
     /// Writes the archive of a layer, uncompressed, to `out`. The archive is the one that the

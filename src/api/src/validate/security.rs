@@ -174,12 +174,13 @@ fn apparmor(
             (field, found)
         }
     };
-    match found {
-        Some(SecurityProfile::Localhost(name)) if has_control(&name) || name.len() > 4096 => {
-            Err(bad(field, name, "use the name of a loaded profile"))
-        }
-        other => Ok(other),
+    let Some(SecurityProfile::Localhost(reference)) = found else { return Ok(found) };
+    // Clients write the prefix of the deprecated field here, too; critest does.
+    let name = reference.strip_prefix("localhost/").unwrap_or(&reference);
+    if name.is_empty() || has_control(name) || name.len() > 4096 {
+        return Err(bad(field, &reference, "use the name of a loaded profile"));
     }
+    Ok(Some(SecurityProfile::Localhost(name.to_owned())))
 }
 
 fn profile(field: &str, raw: &v1::SecurityProfile) -> Result<SecurityProfile> {

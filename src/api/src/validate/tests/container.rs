@@ -317,6 +317,10 @@ fn container_security_that_passes() {
         raw.seccomp_profile_path = "unconfined".into();
     });
     assert_eq!(newer.security.seccomp, Some(SecurityProfile::RuntimeDefault));
+    for reference in ["mine", "localhost/mine"] {
+        let named = made(|raw| raw.apparmor = profile(ProfileType::Localhost, reference));
+        assert_eq!(named.security.apparmor, Some(SecurityProfile::Localhost("mine".into())));
+    }
     let names = made(|raw| {
         raw.capabilities = Some(v1::Capability {
             add_capabilities: vec!["net_admin".into(), "CAP_SYS_TIME".into(), "all".into()],

@@ -17,6 +17,7 @@ mod volumes;
 pub(crate) use checkpoint::checkpoint;
 pub(crate) use create::{create, make_bundle, write_spec};
 pub(crate) use exec::{exec_sync, reopen_log};
+pub use process::set_default_seccomp;
 pub(crate) use process::{cgroup_path, lies_in, pod_cgroup};
 pub(crate) use remove::remove;
 pub(crate) use session::{attach_session, check_running, exec_session};

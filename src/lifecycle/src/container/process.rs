@@ -296,9 +296,13 @@ fn read_profile(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// Puts the default profile for the process's capabilities in the place of the stand-in.
 pub(super) fn fit_default_seccomp(config: &ContainerConfig, spec: &mut Spec) {
-    if config.security.seccomp != Some(SecurityProfile::RuntimeDefault) {
-        return;
+    if config.security.seccomp == Some(SecurityProfile::RuntimeDefault) {
+        set_default_seccomp(spec);
     }
+}
+
+/// Gives a spec that has a seccomp profile the default one for its process's capabilities.
+pub fn set_default_seccomp(spec: &mut Spec) {
     let capabilities = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
     let bounding = capabilities.and_then(|sets| sets.bounding().as_ref());
     let mut names: Vec<String> = bounding

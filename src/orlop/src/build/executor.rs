@@ -221,7 +221,7 @@ impl StepExecutor {
             rlimits: &rlimits(step)?,
         })
         .map_err(said)?;
-        fit_seccomp(&mut spec);
+        orlop_lifecycle::set_default_seccomp(&mut spec);
         if let Some(process) = spec.process_mut() {
             // Exactly the build's own: nothing of the runtime's may get into a result.
             process.set_env(Some(step.env.clone()));
@@ -394,25 +394,6 @@ fn container(step: &Step, insecure: bool) -> ContainerConfig {
             apparmor: None,
         },
         stop_signal: None,
-    }
-}
-
-/// The default profile for the capabilities that the step has.
-fn fit_seccomp(spec: &mut oci_spec::runtime::Spec) {
-    let capabilities = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
-    let bounding = capabilities.and_then(|sets| sets.bounding().as_ref());
-    let mut names: Vec<String> = bounding
-        .into_iter()
-        .flatten()
-        .filter_map(|capability| serde_json::to_value(capability).ok())
-        .filter_map(|value| value.as_str().map(str::to_owned))
-        .collect();
-    names.sort();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    if let Some(linux) = spec.linux_mut()
-        && linux.seccomp().is_some()
-    {
-        linux.set_seccomp(Some(orlop_sys::seccomp::default_profile(&names)));
     }
 }
 

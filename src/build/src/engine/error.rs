@@ -21,8 +21,6 @@ pub enum BuildError {
         code: u32,
         /// Why the kernel had a part in it.
         note: Option<String>,
-        /// The root as the step left it: a key of the store.
-        kept: Option<String>,
     },
     /// Something that no instruction is to blame for.
     #[error("{0}")]

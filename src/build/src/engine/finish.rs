@@ -3,8 +3,6 @@
 use super::graph::Outcome;
 use super::metadata::add_labels;
 use super::{Build, BuildError, Built};
-use crate::exec::Step;
-use orlop_image::Draft;
 use std::sync::atomic::Ordering;
 
 impl Build<'_> {
@@ -26,10 +24,5 @@ impl Build<'_> {
             reused: self.counter.reused.load(Ordering::Relaxed),
             made: self.counter.made.load(Ordering::Relaxed),
         })
-    }
-
-    /// Keeps the root of a failed step, where the caller wants to look at it.
-    pub(crate) fn keep(&self, _draft: &Draft, _step: &Step) -> Option<String> {
-        None
     }
 }

@@ -83,10 +83,6 @@ pub struct Request {
     pub platform: Platform,
     /// `--timestamp`: the time of everything that has none of its own.
     pub epoch: Option<i64>,
-    /// All layers of the build become one.
-    pub squash: bool,
-    /// A failed step's root is kept.
-    pub keep_failed: bool,
     /// Say why steps were not reused.
     pub explain: bool,
 }

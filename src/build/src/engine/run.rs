@@ -237,13 +237,12 @@ impl Evaluation<'_, '_> {
         if ended.code == 0 {
             return Ok(());
         }
-        let kept = self.build.keep(draft, step);
         let note = match (ended.oom, ended.code) {
             (true, _) => Some("the kernel ended it for want of memory".to_owned()),
             (_, 127) => Some(format!("{:?} may not be installed in this image", first_word(line))),
             _ => None,
         };
-        Err(BuildError::Step { lines, command: line.args.join(" "), code: ended.code, note, kept })
+        Err(BuildError::Step { lines, command: line.args.join(" "), code: ended.code, note })
     }
 }
 

@@ -219,8 +219,6 @@ fn request(arguments: &BuildArgs, source: Source) -> anyhow::Result<Request> {
         ulimits: arguments.ulimit.iter().map(|t| ulimit(t)).collect::<Result<_, _>>()?,
         platform,
         epoch: arguments.timestamp,
-        squash: false,
-        keep_failed: false,
         explain: arguments.explain,
     })
 }

@@ -15,7 +15,7 @@ const INFINITY: u64 = u64::MAX;
 /// A unit, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Holds processes; systemd forgets it when the last has gone.
+    /// Holds processes.
     Scope { name: String, slice: String },
     /// Holds units; stays until it is stopped.
     Slice { name: String },
@@ -122,12 +122,11 @@ impl Unit {
         systemd::set_properties(name, &properties)
     }
 
-    /// Makes systemd forget it, once its directory is empty or gone. A scope goes by itself.
+    /// Makes systemd forget it, once its directory is empty or gone. A scope is told, too: of a group
+    /// that is removed before systemd has looked at it, systemd never learns that it is empty.
     pub(super) fn forget(&self) -> Result<()> {
-        match self {
-            Self::Slice { name } => systemd::stop_alone(name),
-            Self::Scope { .. } => Ok(()),
-        }
+        let (Self::Slice { name } | Self::Scope { name, .. }) = self;
+        systemd::stop_alone(name)
     }
 }
 

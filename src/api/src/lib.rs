@@ -43,5 +43,12 @@ pub mod images_v1 {
     tonic::include_proto!("orlop.images.v1");
 }
 
+/// Orlop's own service for containers, networks and volumes, generated from
+/// `proto/orlop/engine/v1/engine.proto`.
+pub mod engine_v1 {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::too_many_lines)]
+    tonic::include_proto!("orlop.engine.v1");
+}
+
 /// The compiled descriptor of [`v1`], a serialised `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cri.fds"));

@@ -20,6 +20,12 @@ pub async fn channel(socket: PathBuf) -> Channel {
     endpoint.connect_with_connector(connect).await.expect("the daemon's socket answers")
 }
 
+/// Where a call is: those of images are a service of their own.
+fn path(call: &str) -> tonic::codegen::http::uri::PathAndQuery {
+    let service = if call.contains("Image") { "ImageService" } else { "RuntimeService" };
+    format!("/runtime.v1.{service}/{call}").parse().expect("a path")
+}
+
 /// Whether the daemon's cgroup driver, by default, is systemd's.
 pub fn systemd_driver() -> bool {
     std::path::Path::new("/run/systemd/system").is_dir()
@@ -33,7 +39,7 @@ impl crate::World {
         (RuntimeServiceClient::new(channel.clone()), ImageServiceClient::new(channel))
     }
 
-    /// A call of the runtime service by name, for what `k8s-cri` does not have yet.
+    /// A call by name, for what `k8s-cri` does not have yet.
     pub async fn unary<Q, R>(&self, call: &str, request: Q) -> Result<R, tonic::Status>
     where
         Q: prost::Message + 'static,
@@ -41,7 +47,7 @@ impl crate::World {
     {
         let mut client = tonic::client::Grpc::new(channel(self.socket()).await);
         client.ready().await.expect("the daemon answers");
-        let path = format!("/runtime.v1.RuntimeService/{call}").parse().expect("a path");
+        let path = path(call);
         let codec = tonic_prost::ProstCodec::<Q, R>::default();
         client
             .unary(tonic::Request::new(request), path, codec)
@@ -49,7 +55,7 @@ impl crate::World {
             .map(tonic::Response::into_inner)
     }
 
-    /// All replies of a server stream of the runtime service by name.
+    /// All replies of a server stream by name.
     pub async fn stream<Q, R>(&self, call: &str, request: Q) -> Vec<R>
     where
         Q: prost::Message + 'static,
@@ -57,7 +63,7 @@ impl crate::World {
     {
         let mut client = tonic::client::Grpc::new(channel(self.socket()).await);
         client.ready().await.expect("the daemon answers");
-        let path = format!("/runtime.v1.RuntimeService/{call}").parse().expect("a path");
+        let path = path(call);
         let codec = tonic_prost::ProstCodec::<Q, R>::default();
         let answer = client.server_streaming(tonic::Request::new(request), path, codec).await;
         let mut stream = answer.unwrap_or_else(|error| panic!("{call}: {error}")).into_inner();

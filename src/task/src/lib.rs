@@ -32,7 +32,9 @@ pub use exec::{ExecError, ExecOutput, exec_sync, kill as end_command};
 pub use foreign::{Bootstrap, ForeignRuntime, OciFeatures, clear_foreign};
 pub use launch::{Launcher, Shim};
 pub use options::{OptionsError, OptionsForm, RuntimeOptions};
-pub use session::{ATTACH_BUFFER, Flows, Scope, Session, SessionEnd, attach_session, exec_session};
+pub use session::{
+    ATTACH_BUFFER, CLIENT_EXEC, Flows, Scope, Session, SessionEnd, attach_session, exec_session,
+};
 pub use trace::set_trace_context;
 
 /// The messages of `proto/task`.

@@ -18,6 +18,9 @@ use tokio::time::timeout;
 
 /// What an attachment may be behind, in bytes per stream, before it is cut off.
 pub const ATTACH_BUFFER: usize = 1 << 20;
+/// How names of commands begin that belong to a command line: it talks to the shim itself, and a
+/// daemon that begins or ends lets them be.
+pub const CLIENT_EXEC: &str = "cli-";
 /// How long a command whose client has gone may take to end by itself after SIGHUP.
 const HANGUP: Duration = Duration::from_secs(10);
 

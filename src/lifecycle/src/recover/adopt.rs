@@ -96,10 +96,19 @@ async fn meet(context: &Context, container: &Container, client: Client, state: S
     }
 }
 
-/// Commands of the earlier daemon have lost whoever talked to them: they end.
+/// Commands of the earlier daemon have lost whoever talked to them: they end. Those of a command line
+/// talk to the shim themselves: only what is left of one that has ended goes.
 async fn end_commands(client: Client) {
     let Ok(details) = client.details().await else { return };
     for command in details.exec_ids {
+        if command.starts_with(orlop_task::CLIENT_EXEC) {
+            let over = client.state(&command).await.is_ok_and(|state| state.exit.is_some());
+            if over {
+                // Its client may do the same in this moment.
+                let _ = client.delete(&command).await;
+            }
+            continue;
+        }
         orlop_task::end_command(&client, &command).await;
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum ApiError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Engine(#[from] orlop_engine::Error),
     #[error("{message}")]
     Configuration { message: String },
     #[error("{message}")]
@@ -53,6 +55,7 @@ impl ApiError {
             ) => Code::InvalidArgument,
             Self::Invalid(Invalid::Unsupported { .. }) => Code::Unimplemented,
             Self::Lifecycle(error) => of_kind(error.kind()),
+            Self::Engine(error) => of_kind(error.kind()),
             Self::Pull(error) => of_pull(&error.kind),
             Self::Store(error) => of_store(error),
             Self::Archive(error) => of_archive(error),

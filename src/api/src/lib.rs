@@ -8,6 +8,7 @@ mod calls;
 mod containers;
 #[cfg(test)]
 mod contract_test;
+mod engine;
 mod error;
 mod events;
 mod exec;
@@ -25,7 +26,8 @@ mod validate;
 mod view;
 
 pub use calls::Observer;
-pub use limits::{MAX_REQUEST, serve, serve_images};
+pub use engine::EngineCalls;
+pub use limits::{MAX_REQUEST, serve, serve_own};
 pub use own::ImageCalls;
 pub use service::{Api, Handler, Node};
 pub use streaming::Streams;

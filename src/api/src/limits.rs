@@ -1,10 +1,11 @@
 //! What holds for every call: message size, deadlines, and the codes that clients expect for both.
 
 use crate::calls::{Observe, Observer};
+use crate::engine_v1::engine_server::EngineServer;
 use crate::images_v1::images_server::ImagesServer;
 use crate::v1::image_service_server::ImageServiceServer;
 use crate::v1::runtime_service_server::RuntimeServiceServer;
-use crate::{Api, ImageCalls};
+use crate::{Api, EngineCalls, ImageCalls};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,15 +57,20 @@ where
         .layer(Limits)
         .add_service(RuntimeServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST))
         .add_service(ImagesServer::new(ImageCalls::of(api.clone())))
+        .add_service(
+            EngineServer::new(EngineCalls::of(api.clone())).max_decoding_message_size(MAX_REQUEST),
+        )
         .add_service(ImageServiceServer::new(api).max_decoding_message_size(MAX_REQUEST))
         .serve_with_incoming_shutdown(incoming, shutdown)
         .await
 }
 
-/// Serves Orlop's own image service on one connection of this process with itself, for a command
-/// line that finds no daemon. Ends with the connection.
-pub async fn serve_images<C>(
-    calls: ImageCalls,
+/// Serves Orlop's own services on one connection of this process with itself, for a command line that
+/// finds no daemon: that of images, and that of containers where the engine is open, too. Ends with the
+/// connection.
+pub async fn serve_own<C>(
+    images: ImageCalls,
+    engine: Option<EngineCalls>,
     connection: C,
 ) -> Result<(), tonic::transport::Error>
 where
@@ -74,7 +80,10 @@ where
     // The stream of connections must stay open: with its end the server would wind down.
     let incoming = tokio_stream::iter([Ok::<_, std::io::Error>(connection)]);
     Server::builder()
-        .add_service(ImagesServer::new(calls))
+        .add_service(ImagesServer::new(images))
+        .add_optional_service(
+            engine.map(|calls| EngineServer::new(calls).max_decoding_message_size(MAX_REQUEST)),
+        )
         .serve_with_incoming(incoming.chain(tokio_stream::pending()))
         .await
 }

@@ -54,6 +54,7 @@ struct Inner {
 pub(crate) struct Engine {
     pub(crate) runtime: Runtime,
     pub(crate) images: ImageStore,
+    pub(crate) people: orlop_engine::Engine,
 }
 
 impl Api {
@@ -65,8 +66,9 @@ impl Api {
     }
 
     /// Recovery is through: calls are served from now on. A second call changes nothing.
-    pub fn set_ready(&self, runtime: Runtime, images: ImageStore) {
-        let _ = self.0.engine.set(Engine { runtime, images });
+    pub fn set_ready(&self, people: orlop_engine::Engine) {
+        let (runtime, images) = (people.runtime().clone(), people.images().clone());
+        let _ = self.0.engine.set(Engine { runtime, images, people });
     }
 
     /// Where clients of Exec, Attach and PortForward are sent. A second call changes nothing.
@@ -90,6 +92,11 @@ impl Api {
     /// For streams that end with the server.
     pub(crate) fn closing(&self) -> watch::Receiver<bool> {
         self.0.closing.subscribe()
+    }
+
+    /// Containers as people know them.
+    pub(crate) fn people(&self) -> Result<&orlop_engine::Engine, ApiError> {
+        Ok(&self.engine()?.people)
     }
 
     pub(crate) fn engine(&self) -> Result<&Engine, ApiError> {

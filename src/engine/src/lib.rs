@@ -4,11 +4,25 @@
 //! A container of this room is a record of its own. Each start makes a pod with one container of
 //! [`orlop-lifecycle`]'s, its *attempt*, whose writable layer is the record's and outlives it. CRI never
 //! shows these pods: a kubelet would take them for pods that should not be.
+//!
+//! [`Engine`] is the door. State is facts here, too: a [`Record`] says what happened, one total function
+//! ([`state`]) derives what `ps` shows from it and from what lifecycle knows of the attempt.
 
+mod container;
+mod engine;
+mod error;
 pub mod event;
+mod index;
 pub mod location;
+mod record;
 pub mod spec;
+mod state;
 
+pub use container::Container;
+pub use engine::{Engine, Options};
+pub use error::{Error, Result};
 pub use event::{Event, EventLog};
 pub use location::{ExecLocation, Location};
+pub use record::{Attempt, Ended, Record};
 pub use spec::ContainerSpec;
+pub use state::{Status, state};

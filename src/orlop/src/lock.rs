@@ -22,18 +22,12 @@ pub(crate) fn own_dir(path: &Path) -> anyhow::Result<()> {
 }
 
 impl RunLock {
-    /// Takes the lock, or says who has it.
-    pub(crate) fn take(run: &Path) -> anyhow::Result<Self> {
+    /// Takes the lock, or says which process has it.
+    pub(crate) fn attempt(run: &Path) -> anyhow::Result<Result<Self, String>> {
         let path = run.join("lock");
         let locked = orlop_sys::fs::lock_file(&path)
             .with_context(|| format!("lock {} cannot be taken", path.display()))?;
-        let file = locked.map_err(|pid| {
-            anyhow::anyhow!(
-                "run directory {} is in use by process {pid}: stop that one, or use other directories",
-                run.display()
-            )
-        })?;
-        Ok(Self { _file: file })
+        Ok(locked.map(|file| Self { _file: file }))
     }
 }
 
@@ -44,11 +38,11 @@ mod tests {
     #[test]
     fn only_one_and_named() {
         let dir = tempfile::tempdir().unwrap();
-        let first = RunLock::take(dir.path()).unwrap();
-        let error = RunLock::take(dir.path()).unwrap_err().to_string();
-        assert!(error.contains(&format!("process {}:", std::process::id())), "{error}");
+        let first = RunLock::attempt(dir.path()).unwrap().unwrap();
+        let holder = RunLock::attempt(dir.path()).unwrap().unwrap_err();
+        assert_eq!(holder, std::process::id().to_string());
         drop(first);
-        RunLock::take(dir.path()).unwrap();
+        RunLock::attempt(dir.path()).unwrap().unwrap();
     }
 
     #[test]

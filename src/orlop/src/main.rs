@@ -4,6 +4,7 @@ mod build;
 mod check;
 mod cli;
 mod config;
+mod door;
 mod health;
 mod host;
 mod image;

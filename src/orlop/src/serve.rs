@@ -2,6 +2,7 @@
 
 use crate::cli::SettingArgs;
 use crate::config::{CgroupDriver, Config, Loaded, Sources};
+use crate::door::{Opened, Stay, Turn, open_engine, open_images};
 use crate::lock::{RunLock, own_dir};
 use crate::metrics::Metrics;
 use crate::reload::Reloader;
@@ -9,10 +10,8 @@ use crate::telemetry::{CallObserver, Exporter};
 use crate::{health, host, incoming, logging, notify, probe};
 use anyhow::{Context, bail};
 use orlop_api::{Abilities, Api, Handler, Node, Streams};
-use orlop_image::ImageStore;
-use orlop_lifecycle::Runtime;
 use orlop_network::Network;
-use orlop_task::{Launcher, OciFeatures};
+use orlop_task::OciFeatures;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +66,7 @@ async fn prepared(sources: Sources, config: Config) -> anyhow::Result<()> {
     host::warn_of_lacks();
     own_dir(&config.root)?;
     own_dir(&config.run)?;
-    let _lock = RunLock::take(&config.run)?;
+    let _lock = run_lock(&config).await?;
     let reloader = Reloader::new(sources, config.clone(), logging, metrics.clone())?;
     let observer =
         Arc::new(CallObserver { metrics: metrics.calls.clone(), traced: exporter.is_some() });
@@ -77,6 +76,21 @@ async fn prepared(sources: Sources, config: Config) -> anyhow::Result<()> {
         tokio::task::block_in_place(|| exporter.close());
     }
     done
+}
+
+/// A command that works without a daemon is waited for; another daemon is not.
+async fn run_lock(config: &Config) -> anyhow::Result<RunLock> {
+    let mut turn = Turn::new();
+    loop {
+        match RunLock::attempt(&config.run)? {
+            Ok(lock) => return Ok(lock),
+            Err(pid) if std::os::unix::net::UnixStream::connect(config.socket()).is_ok() => bail!(
+                "run directory {} is in use by process {pid}: stop that one, or use other directories",
+                config.run.display()
+            ),
+            Err(pid) => turn.wait_for(&pid, &config.run).await?,
+        }
+    }
 }
 
 async fn serve(
@@ -156,21 +170,14 @@ async fn stream(
 
 /// Opens what is behind the calls, recovers, and lets calls in.
 async fn open(config: &Config, api: &Api, metrics: &Metrics) -> anyhow::Result<Network> {
-    let shim = shim(config)?;
-    let (config, network) = (config.clone(), config.network_config());
-    let opened = tokio::task::spawn_blocking(move || {
-        let images =
-            ImageStore::open(config.image_options()?).context("image store cannot be opened")?;
-        let network = Network::open(network).context("network cannot be opened")?;
-        let launcher = Launcher::new(&shim, &config.run)
-            .with_context(|| format!("shim {} cannot be prepared", shim.display()))?;
-        let runtime =
-            Runtime::open(config.runtime_options(), images.clone(), network.clone(), launcher)
-                .context("runtime cannot be opened")?;
-        anyhow::Ok((runtime, images, network))
-    });
-    let (runtime, images, network) = opened.await.context("opening was cut off")??;
-    let found = runtime.recover().await.context("recovery failed")?;
+    let mut turn = Turn::new();
+    let images = loop {
+        // A command may be at work on images.
+        if let Some(images) = open_images(config, &mut turn).await? {
+            break images;
+        }
+    };
+    let Opened { engine, network, found } = open_engine(config, images, Stay::Long).await?;
     for record in &found.bad_records {
         tracing::error!("a record could not be read and was moved aside: {record}");
     }
@@ -182,8 +189,8 @@ async fn open(config: &Config, api: &Api, metrics: &Metrics) -> anyhow::Result<N
         orphans = found.orphans,
         "ready"
     );
-    metrics.set_ready(runtime.clone(), images.clone());
-    api.set_ready(runtime, images);
+    metrics.set_ready(engine.runtime().clone(), engine.images().clone());
+    api.set_ready(engine);
     notify::state("READY=1");
     Ok(network)
 }

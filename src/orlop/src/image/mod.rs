@@ -1,17 +1,16 @@
 //! `orlop image`: images of a node, through its daemon or without one.
 
 mod cli;
-mod connect;
 mod progress;
 mod transfer;
 
 pub(crate) use cli::ImageArgs;
 
 use crate::config::{Loaded, Sources};
+use crate::door::{Door, Images};
 use crate::size::size;
 use anyhow::{Context, bail};
 use cli::Call;
-use connect::Door;
 use orlop_api::images_v1 as v1;
 use serde_json::Value;
 use std::io::Write;
@@ -27,8 +26,8 @@ pub(crate) fn run(arguments: &ImageArgs) -> anyhow::Result<()> {
         .build()
         .context("worker threads cannot be started")?;
     let done = runtime.block_on(async {
-        let mut door = Door::open(&config).await?;
-        let done = call(&mut door, &arguments.call).await;
+        let door = Door::to_images(&config).await?;
+        let done = call(&door, &arguments.call).await;
         door.close().await;
         done
     });
@@ -36,8 +35,8 @@ pub(crate) fn run(arguments: &ImageArgs) -> anyhow::Result<()> {
     done
 }
 
-async fn call(door: &mut Door, call: &Call) -> anyhow::Result<()> {
-    let client = &mut door.client;
+async fn call(door: &Door, call: &Call) -> anyhow::Result<()> {
+    let client = &mut door.images();
     let mut out = std::io::stdout().lock();
     match call {
         Call::Pull { name, login } => transfer::pull(client, name, login).await?,
@@ -107,7 +106,7 @@ fn said(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("{}", status.message())
 }
 
-async fn inspect(client: &mut connect::Client, image: &str) -> anyhow::Result<Value> {
+async fn inspect(client: &mut Images, image: &str) -> anyhow::Result<Value> {
     let request = v1::InspectRequest { image: image.to_owned() };
     let json = client.inspect(request).await.map_err(said)?.into_inner().json;
     serde_json::from_str(&json).context("the answer cannot be read")

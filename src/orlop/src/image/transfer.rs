@@ -1,9 +1,9 @@
 //! Commands that move much: pull, push, import, export.
 
 use super::cli::Login;
-use super::connect::Client;
 use super::progress::Display;
 use super::said;
+use crate::door::Images as Client;
 use anyhow::{Context, bail};
 use orlop_api::images_v1 as v1;
 use orlop_model::Reference;

@@ -17,3 +17,10 @@ pub(super) async fn prepare_exec(
 ) -> Result<v1::Json, ApiError> {
     not_yet("prepare_exec")
 }
+
+pub(super) async fn prepare(
+    _calls: &EngineCalls,
+    _request: v1::ContainerRequest,
+) -> Result<v1::Empty, ApiError> {
+    not_yet("prepare")
+}

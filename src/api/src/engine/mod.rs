@@ -122,7 +122,7 @@ engine_service! {
         list: Empty => JsonList, containers::list;
         inspect: ContainerRequest => Json, containers::inspect;
         wait: WaitRequest => WaitResponse, containers::wait;
-        prepare: ContainerRequest => Empty, streams::prepare;
+        prepare: ContainerRequest => Json, streams::prepare;
         locate: ContainerRequest => Json, streams::locate;
         prepare_exec: ChangeRequest => Json, streams::prepare_exec;
         diff: ContainerRequest => JsonList, files::diff;

@@ -21,6 +21,6 @@ pub(super) async fn prepare_exec(
 pub(super) async fn prepare(
     _calls: &EngineCalls,
     _request: v1::ContainerRequest,
-) -> Result<v1::Empty, ApiError> {
+) -> Result<v1::Json, ApiError> {
     not_yet("prepare")
 }

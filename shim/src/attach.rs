@@ -20,16 +20,17 @@ impl Shim {
             return Err(Refusal::precondition(format!("{} is not running", init.name)));
         }
         let io = init.io.as_mut().ok_or_else(|| Refusal::internal("no I/O"))?;
-        io.attach(poller, key, to, [&request.stdout, &request.stderr])?;
+        io.attach(poller, (key, to), [&request.stdout, &request.stderr], request.patient)?;
         self.answer_attachments();
         Ok(None)
     }
 
     /// The reader of an attachment has gone.
     pub(crate) fn detach(&mut self, key: u32) {
-        let container = self.container.as_mut();
+        let Self { poller, container, buffer, .. } = self;
+        let container = container.as_mut();
         if let Some(io) = container.and_then(|container| container.init.io.as_mut()) {
-            io.drop_reader(key);
+            io.drop_reader(poller, key, buffer);
         }
         self.answer_attachments();
     }

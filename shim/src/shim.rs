@@ -288,7 +288,7 @@ impl Shim {
         let Some(process) = container.by_key(key) else { return };
         if let Some(io) = &mut process.io {
             io.drain(poller, buffer);
-            io.end_attachments();
+            io.end_attachments(poller);
         }
         let waiters = std::mem::take(&mut process.waiters);
         let (pid, exit) = (process.pid, process.exit);

@@ -15,7 +15,7 @@ use input::Input;
 use log::CriLog;
 use orlop_task::names::CRI_LOG_SCHEME;
 use orlop_task::ttrpc::Code;
-use output::{Output, Sink};
+use output::{Output, Pace, Sink};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::pipe::PipeFlags;
 use rustix::termios::Winsize;
@@ -256,12 +256,17 @@ impl Io {
         poller: &Poller,
         index: u8,
         buffer: &mut [u8],
-        budget: usize,
+        pace: Pace,
     ) {
-        let Some(slot) = self.outputs.get_mut(usize::from(index)) else { return };
-        let Some(output) = slot else { return };
-        let watched = (usize::from(index), &mut self.attachments);
-        match output.pump(self.log.as_mut(), watched, buffer, budget) {
+        let at = usize::from(index);
+        let Some(slot) = self.outputs.get_mut(at) else { return };
+        let Some(output) = slot else {
+            // It has ended, and some do not have all of it yet.
+            self.attachments.flush(poller, at);
+            return;
+        };
+        let watched = (at, &mut self.attachments, poller);
+        match output.pump(self.log.as_mut(), watched, buffer, pace) {
             output::Flow::Idle | output::Flow::More => {
                 if output.blocked {
                     output.blocked = false;
@@ -273,23 +278,32 @@ impl Io {
                 }
             }
             output::Flow::Blocked => {
-                if let (false, Sink::Fifo { fd, .. }) = (output.blocked, &output.sink) {
+                self.attachments.wait(poller, self.key, at);
+                if !output.blocked {
                     output.blocked = true;
                     poller.forget(&output.source);
-                    let _ = poller.writable(fd, Token::OutputSink(self.key, index));
+                }
+                if let Sink::Fifo { fd, pending } = &output.sink {
+                    if pending.is_empty() {
+                        // It is a watcher that must read.
+                        poller.forget(fd);
+                    } else {
+                        // Waited for already is as good.
+                        let _ = poller.writable(fd, Token::OutputSink(self.key, index));
+                    }
                 }
             }
             output::Flow::Ended => {
                 poller.forget(&output.source);
                 *slot = None;
-                self.attachments.end(usize::from(index));
+                self.attachments.end(poller, self.key, at);
             }
         }
     }
 
     /// A turn for output `index`.
     pub(crate) fn output_ready(&mut self, poller: &Poller, index: u8, buffer: &mut [u8]) {
-        self.pump_output(poller, index, buffer, TURN);
+        self.pump_output(poller, index, buffer, Pace { budget: TURN, hurried: false });
     }
 
     /// A turn for stdin.
@@ -327,7 +341,7 @@ impl Io {
     /// served on.
     pub(crate) fn drain(&mut self, poller: &Poller, buffer: &mut [u8]) {
         for index in 0..2 {
-            self.pump_output(poller, index, buffer, DRAIN);
+            self.pump_output(poller, index, buffer, Pace { budget: DRAIN, hurried: true });
         }
         if let Some(log) = &mut self.log {
             log.finish();
@@ -338,18 +352,18 @@ impl Io {
     }
 
     /// The process has ended and all it wrote is delivered: nobody watches any longer.
-    pub(crate) fn end_attachments(&mut self) {
-        self.attachments.end(0);
-        self.attachments.end(1);
+    pub(crate) fn end_attachments(&mut self, poller: &Poller) {
+        self.attachments.end(poller, self.key, 0);
+        self.attachments.end(poller, self.key, 1);
     }
 
     /// Shows output from now on to whoever reads these FIFOs.
     pub(crate) fn attach(
         &mut self,
         poller: &Poller,
-        key: u32,
-        to: ReplyTo,
+        who: (u32, ReplyTo),
         [stdout, stderr]: [&str; 2],
+        patient: bool,
     ) -> Result<(), Refusal> {
         if self.attachments.is_full() {
             let text = format!("{} clients are attached already", attach::MAX_ATTACHMENTS);
@@ -362,12 +376,16 @@ impl Io {
         };
         let [out, err] = &self.outputs;
         let sinks = [open(stdout, out)?, open(stderr, err)?];
-        self.attachments.add(poller, key, to, sinks).map_err(Refusal::internal)
+        self.attachments.add(poller, who, sinks, patient).map_err(Refusal::internal)
     }
 
     /// A reader has gone.
-    pub(crate) fn drop_reader(&mut self, key: u32) {
-        self.attachments.drop_reader(key);
+    pub(crate) fn drop_reader(&mut self, poller: &Poller, key: u32, buffer: &mut [u8]) {
+        self.attachments.drop_reader(poller, key);
+        // The process may have waited for it.
+        for index in 0..2 {
+            self.output_ready(poller, index, buffer);
+        }
     }
 
     /// Attachments that are over: who waits for that, and whether it fell behind.
@@ -378,6 +396,7 @@ impl Io {
     /// Whether output waits for the reader of a FIFO.
     pub(crate) fn waits_for_reader(&self) -> bool {
         self.outputs.iter().flatten().any(Output::waits_for_reader)
+            || self.attachments.wait_for_reader()
     }
 
     /// Lets go of everything.
@@ -393,7 +412,7 @@ impl Io {
         }
         self.log = None;
         self.console = None;
-        self.end_attachments();
+        self.attachments.close(poller);
         for path in self.fifos.drain(..) {
             // With the bundle gone it is gone too.
             let _ = std::fs::remove_file(path);

@@ -3,6 +3,7 @@
 use super::attach::Attachments;
 use super::format::Stream;
 use super::log::CriLog;
+use crate::poll::Poller;
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 
@@ -28,6 +29,16 @@ pub(crate) struct Output {
     pub(crate) blocked: bool,
 }
 
+/// How much is moved at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Bytes, about.
+    pub(crate) budget: usize,
+    /// The process has ended: what it left is no more than a pipe's worth, and watchers that have no
+    /// room for it get it later.
+    pub(crate) hurried: bool,
+}
+
 /// How a pump came to rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
@@ -50,9 +61,9 @@ impl Output {
     pub(crate) fn pump(
         &mut self,
         log: Option<&mut CriLog>,
-        (index, watchers): (usize, &mut Attachments),
+        (index, watchers, poller): (usize, &mut Attachments, &Poller),
         buffer: &mut [u8],
-        budget: usize,
+        pace: Pace,
     ) -> Flow {
         let mut log = log;
         let mut moved = 0;
@@ -60,7 +71,10 @@ impl Output {
             if !self.flush() {
                 return Flow::Blocked;
             }
-            if moved >= budget {
+            if !watchers.flush(poller, index) && !pace.hurried {
+                return Flow::Blocked;
+            }
+            if moved >= pace.budget {
                 return Flow::More;
             }
             match rustix::io::read(&self.source, &mut *buffer) {
@@ -72,6 +86,7 @@ impl Output {
                     watchers.show(index, bytes);
                     // A short read means that the pipe is empty: no second call to learn that.
                     if count < buffer.len()
+                        && !watchers.wait_for_reader()
                         && !matches!(&self.sink, Sink::Fifo { pending, .. } if !pending.is_empty())
                     {
                         return Flow::Idle;

@@ -143,7 +143,7 @@ fn words(error: impl Into<ApiError>) -> String {
 
 fn flows(streams: orlop_streaming::Streams) -> Flows {
     let orlop_streaming::Streams { stdin, stdout, stderr, tty } = streams;
-    Flows { stdin, stdout, stderr, terminal: tty }
+    Flows { stdin, stdout, stderr, terminal: tty, patient: false }
 }
 
 fn process(session: Session, attached: bool) -> Process {

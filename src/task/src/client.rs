@@ -282,9 +282,15 @@ impl Client {
     }
 
     /// Shows what the container's process writes from now on to whoever reads these FIFOs (empty: not
-    /// wanted). Returns when that is over: whether the reader fell behind and was cut off for it.
-    pub async fn attach(&self, stdout: String, stderr: String) -> Result<bool, TaskError> {
-        let request = AttachRequest { id: self.id.to_string(), stdout, stderr };
+    /// wanted). Returns when that is over: whether the reader fell behind and was cut off for it. With
+    /// `patient` the process waits for a reader that has fallen behind.
+    pub async fn attach(
+        &self,
+        stdout: String,
+        stderr: String,
+        patient: bool,
+    ) -> Result<bool, TaskError> {
+        let request = AttachRequest { id: self.id.to_string(), stdout, stderr, patient };
         let answer: AttachResponse = self.call(SHIM, "Attach", &request).await?;
         Ok(answer.fell_behind)
     }

@@ -33,7 +33,8 @@ pub use foreign::{Bootstrap, ForeignRuntime, OciFeatures, clear_foreign};
 pub use launch::{Launcher, Shim};
 pub use options::{OptionsError, OptionsForm, RuntimeOptions};
 pub use session::{
-    ATTACH_BUFFER, CLIENT_EXEC, Flows, Scope, Session, SessionEnd, attach_session, exec_session,
+    ATTACH_BUFFER, CLIENT_EXEC, Flows, Scope, Session, SessionEnd, attach_session, exec_detached,
+    exec_session,
 };
 pub use trace::set_trace_context;
 

@@ -35,6 +35,8 @@ pub struct Flows {
     pub stderr: bool,
     /// There is a terminal.
     pub terminal: bool,
+    /// An attachment that falls behind makes the container wait, instead of being cut off.
+    pub patient: bool,
 }
 
 /// How it ended.
@@ -67,6 +69,21 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Scope(Option<Command>);
 
+impl Scope {
+    /// Leaves a command that runs to itself.
+    pub fn leave(mut self) {
+        self.0 = None;
+    }
+
+    /// Takes away what is left of a command that has ended. Without it a task does so when this is
+    /// dropped, which a process that ends does not wait for.
+    pub async fn finish(mut self) {
+        if let Some(command) = self.0.take() {
+            command.finish().await;
+        }
+    }
+}
+
 /// A command in the shim.
 #[derive(Debug)]
 struct Command {
@@ -95,6 +112,27 @@ impl Command {
         let _ = client.kill(exec_id, 1, true).await;
         let _ = timeout(HANGUP, client.wait(exec_id)).await;
         kill(client, exec_id).await;
+    }
+}
+
+/// Starts the OCI `process` (JSON) in the container as `exec_id`, with no input and no output, and
+/// leaves it to itself.
+pub async fn exec_detached(
+    client: &Client,
+    exec_id: &str,
+    process: Vec<u8>,
+    terminal: bool,
+) -> Result<(), TaskError> {
+    let request =
+        ExecRequest { exec_id: exec_id.to_owned(), process, terminal, ..ExecRequest::default() };
+    client.exec(request).await?;
+    match client.start(exec_id).await {
+        Ok(_pid) => Ok(()),
+        Err(error) => {
+            // It never ran; nothing else would take it away.
+            let _ = client.delete(exec_id).await;
+            Err(error)
+        }
     }
 }
 
@@ -165,7 +203,7 @@ pub async fn attach_session(
     let (out_name, err_name) = (name(&output), name(&error));
     let attached = {
         let client = client.clone();
-        async move { client.attach(out_name, err_name).await }
+        async move { client.attach(out_name, err_name, flows.patient).await }
     };
     let mut attached: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(attached);
     if flows.stdout || flows.stderr {

@@ -9,6 +9,7 @@ mod diagnostics;
 mod error;
 mod events;
 mod foreign;
+mod health;
 mod hooks;
 mod io;
 mod keeper;
@@ -21,6 +22,7 @@ mod service;
 mod shim;
 mod shim_hooks;
 mod stage;
+mod supervise;
 
 use std::process::ExitCode;
 

@@ -55,7 +55,8 @@ impl Server {
         while !self.shim.quit {
             let lonely = self.conns.is_empty() && self.shim.container.is_none();
             let retry = self.retry.map(|at| at.saturating_sub(self.shim.clock()));
-            let timeouts = [self.shim.patience(), lonely.then_some(LONELY), retry];
+            let timeouts =
+                [self.shim.patience(), self.shim.next_duty(), lonely.then_some(LONELY), retry];
             self.shim.poller.wait(timeouts.into_iter().flatten().min(), &mut ready)?;
             if self.retry.is_some_and(|at| at <= self.shim.clock()) {
                 self.accept_again();
@@ -68,6 +69,7 @@ impl Server {
                 self.deliver();
             }
             self.shim.finish_exits();
+            self.shim.do_duties();
             self.shim.finish_deletions();
             self.shim.leave_if_late();
             self.deliver();

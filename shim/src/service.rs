@@ -10,17 +10,18 @@ use crate::io::{Habits, Io, Paths};
 use crate::rpc::ReplyTo;
 use crate::shim::{Shim, stage_refusal, wait_response};
 use crate::stage::{ExecRequest, InitRequest, RootfsMount, Stdio, spawn_exec, spawn_init};
+use crate::supervise::Supervised;
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxResources, Spec};
 use orlop_sys::cgroup::{Hierarchies, Layout};
 use orlop_task::names::{EVENTS, SHIM, TASK_V2, TASK_V3, URL_CREATE_OPTIONS};
 use orlop_task::protocol::events::{TaskExecAdded, TaskPaused, TaskResumed};
 use orlop_task::protocol::shim::{
-    CreateOptions, DetailsRequest, DetailsResponse, ReopenLogRequest,
+    CreateOptions, DetailsRequest, DetailsResponse, ReopenLogRequest, SuperviseRequest,
 };
 use orlop_task::protocol::task as rpc;
 use orlop_task::protocol::ttrpc::Request;
-use orlop_task::protocol::{Mount, ProcessInfo};
+use orlop_task::protocol::{Mount, ProcessInfo, Status};
 use orlop_task::ttrpc::Code;
 use prost::Message;
 use prost_types::Any;
@@ -97,6 +98,8 @@ impl Shim {
             }
             "Details" => self.details(&decode(payload)?),
             "Attach" => self.attach(to, &decode(payload)?),
+            "Supervise" => self.supervise_anew(&decode::<SuperviseRequest>(payload)?.id),
+            "Watch" => self.watch(to, &decode(payload)?),
             other => Err(Refusal::new(
                 Code::Unimplemented,
                 format!("the Shim service has no method {other:?}"),
@@ -130,6 +133,8 @@ impl Shim {
         };
         let spec = load_spec(&bundle)?;
         let hooked = Hooked::of(&spec, &request.id, &bundle).map_err(Refusal::invalid)?;
+        let rootfs: Vec<RootfsMount> = request.rootfs.into_iter().map(rootfs_mount).collect();
+        let supervised = Supervised::of(&bundle, &rootfs)?;
         let key = self.key();
         let paths = Paths {
             stdin: request.stdin,
@@ -147,7 +152,6 @@ impl Shim {
             return Err(Refusal::internal("no control groups"));
         };
         let mut cgroup = make_cgroup(hierarchies, &spec, &request.id)?;
-        let rootfs: Vec<RootfsMount> = request.rootfs.into_iter().map(rootfs_mount).collect();
         let staged = spawn_init(&InitRequest {
             spec: &spec,
             bundle: &bundle,
@@ -179,6 +183,7 @@ impl Shim {
         init.pending = Some(to);
         let mut container = Container::new(request.id, bundle, options, spec, cgroup, init);
         container.hooked = hooked;
+        container.supervised = supervised;
         if let Err(refusal) = container.init.adopt(&self.poller, staged, io) {
             // The process is reaped as an orphan.
             container.cgroup.kill_all()?;
@@ -275,13 +280,19 @@ impl Shim {
     fn state(&mut self, request: &rpc::StateRequest) -> Answer {
         let container = self.container(&request.id)?;
         let bundle = container.bundle.to_string_lossy().into_owned();
+        let again = container.runs_again() && request.exec_id.is_empty();
         let process = container.by_exec_id(&request.exec_id)?;
         let paths = &process.paths;
+        let status = match process.state {
+            // On its way to another run.
+            State::Creating | State::Created | State::Starting if again => Status::Running,
+            state => state.status(),
+        };
         reply(&rpc::StateResponse {
             id: request.id.clone(),
             bundle,
             pid: process.pid.unsigned_abs(),
-            status: process.state.status() as i32,
+            status: status as i32,
             stdin: paths.stdin.clone(),
             stdout: paths.stdout.clone(),
             stderr: paths.stderr.clone(),
@@ -295,6 +306,10 @@ impl Shim {
     fn kill(&mut self, request: &rpc::KillRequest) -> Answer {
         if request.signal > 64 {
             return Err(Refusal::invalid(format!("signal {} does not exist", request.signal)));
+        }
+        let mut request = request.clone();
+        if request.exec_id.is_empty() && self.end_asked(&mut request)? {
+            return empty();
         }
         let container = self.container(&request.id)?;
         if request.all && request.exec_id.is_empty() {
@@ -402,6 +417,7 @@ impl Shim {
 
     fn freeze(&mut self, id: &str, frozen: bool) -> Answer {
         self.container(id)?.freeze(frozen)?;
+        self.hold_health(frozen);
         if frozen {
             self.publish("/tasks/paused", |container| TaskPaused {
                 container_id: container.id.clone(),
@@ -532,7 +548,11 @@ fn rootfs_mount(mount: Mount) -> RootfsMount {
     RootfsMount { kind: mount.r#type, source: mount.source, options: mount.options }
 }
 
-fn stdio<'a>(spec: &Spec, is_terminal: bool, ends: &'a crate::io::ChildEnds) -> Stdio<'a> {
+pub(crate) fn stdio<'a>(
+    spec: &Spec,
+    is_terminal: bool,
+    ends: &'a crate::io::ChildEnds,
+) -> Stdio<'a> {
     if is_terminal {
         terminal(spec.process().as_ref().and_then(oci_spec::runtime::Process::console_size))
     } else {

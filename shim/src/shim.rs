@@ -45,6 +45,9 @@ pub(crate) struct Shim {
     pub(crate) replies: Vec<(ReplyTo, Reply)>,
     pub(crate) buffer: Vec<u8>,
     next_key: u32,
+    /// Counts what is new about a supervised container, and who waits for more of it.
+    pub(crate) news: u64,
+    pub(crate) watchers: Vec<ReplyTo>,
     /// Time to end.
     pub(crate) quit: bool,
     born: Instant,
@@ -71,6 +74,8 @@ impl Shim {
             replies: Vec::new(),
             buffer: vec![0; BUFFER],
             next_key: 0,
+            news: 0,
+            watchers: Vec::new(),
             quit: false,
             born: Instant::now(),
         }
@@ -170,6 +175,10 @@ impl Shim {
             if process.happen(Event::Staged).is_err() {
                 return;
             }
+            if self.is_rerun(key) {
+                self.release_again(key);
+                return;
+            }
             if let Some(to) = pending {
                 self.answer(to, &CreateTaskResponse { pid: pid.unsigned_abs() });
             }
@@ -191,7 +200,12 @@ impl Shim {
             return;
         }
         process.started_at = Timestamp::now();
+        if self.is_probe(key) {
+            return;
+        }
+        let Some(process) = self.process(key) else { return };
         if process.exec_id.is_empty() {
+            self.run_begun();
             self.run_late_hooks("running");
         }
         let Some(process) = self.process(key) else { return };
@@ -222,7 +236,16 @@ impl Shim {
         };
         let creating = process.state == State::Creating;
         process.ended(poller, START_FAILED);
+        if self.is_probe(key) {
+            self.probe_over(Some(refusal.message));
+            return;
+        }
+        let creating = creating && !self.is_rerun(key);
+        let Some(process) = self.process(key) else { return };
         let pending = process.pending.take();
+        if self.is_rerun(key) {
+            crate::diagnostics::note(&format!("started again: {}", refusal.message));
+        }
         if creating {
             self.forget_container();
         } else {
@@ -258,6 +281,10 @@ impl Shim {
 
     /// A process has ended, and that is noted: tells everybody.
     pub(crate) fn after_end(&mut self, key: u32, exit: ExitStatus) {
+        if self.is_probe(key) {
+            self.probe_over(None);
+            return;
+        }
         let Some(process) = self.process(key) else { return };
         let pid = process.pid.unsigned_abs();
         let pending = process.pending.take();
@@ -290,6 +317,18 @@ impl Shim {
             io.drain(poller, buffer);
             io.end_attachments(poller);
         }
+        if is_init && self.starts_again() {
+            self.answer_attachments();
+        } else {
+            self.end_for_good(key);
+        }
+    }
+
+    /// A process has ended and is not started again.
+    pub(crate) fn end_for_good(&mut self, key: u32) {
+        let Some(container) = &mut self.container else { return };
+        let is_init = container.init.key == key;
+        let Some(process) = container.by_key(key) else { return };
         let waiters = std::mem::take(&mut process.waiters);
         let (pid, exit) = (process.pid, process.exit);
         let Some(exit) = exit else { return };
@@ -465,6 +504,7 @@ impl Shim {
             exited_at: container.init.exit.map(|exit| timestamp(exit.at)),
             id: String::new(),
         });
+        self.tell_news();
         let Some(mut container) = self.container.take() else { return };
         for process in std::iter::once(&mut container.init).chain(container.execs.values_mut()) {
             if let Some(io) = &mut process.io {

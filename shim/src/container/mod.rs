@@ -8,6 +8,7 @@ pub(crate) mod state;
 use crate::error::Refusal;
 use crate::hooks::Hooked;
 use crate::poll::{Poller, Token};
+use crate::supervise::Supervised;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec, User};
 use orlop_sys::cgroup::{Cgroup, Hierarchies, OomNotifier};
 use orlop_sys::process::Pidfd;
@@ -32,6 +33,8 @@ pub(crate) struct Container {
     /// Its hooks, where it has some.
     pub(crate) hooked: Option<Box<Hooked>>,
     pub(crate) cgroup: Cgroup,
+    /// What we do for it by ourselves, where that was asked for.
+    pub(crate) supervised: Option<Box<Supervised>>,
     oom: Option<OomNotifier>,
     oom_kills: u64,
     /// A foreign shim told of a memory kill.
@@ -107,6 +110,7 @@ impl Container {
             spec,
             hooked: None,
             cgroup,
+            supervised: None,
             oom: None,
             oom_kills: 0,
             oom_told: false,
@@ -134,6 +138,11 @@ impl Container {
         news
     }
 
+    /// Memory kills so far.
+    pub(crate) fn memory_kills(&self) -> u64 {
+        self.oom_kills
+    }
+
     /// Whether any process of it was killed for memory.
     pub(crate) fn oom_killed(&self) -> bool {
         self.oom_kills > 0 || self.oom_told
@@ -146,7 +155,14 @@ impl Container {
 
     /// The process with this key.
     pub(crate) fn by_key(&mut self, key: u32) -> Option<&mut Process> {
-        if self.init.key == key { Some(&mut self.init) } else { self.execs.get_mut(&key) }
+        if self.init.key == key {
+            return Some(&mut self.init);
+        }
+        let supervised = self.supervised.as_mut();
+        match supervised.and_then(|supervised| supervised.probe_mut()) {
+            Some(probe) if probe.key == key => Some(probe),
+            _ => self.execs.get_mut(&key),
+        }
     }
 
     /// The process that a request names; empty is the first one.
@@ -162,7 +178,8 @@ impl Container {
 
     /// Whether we are the one who reaps this process.
     pub(crate) fn owner_of(&self, pid: i32) -> Option<u32> {
-        let mut all = std::iter::once(&self.init).chain(self.execs.values());
+        let probe = self.supervised.as_ref().and_then(|supervised| supervised.probe());
+        let mut all = std::iter::once(&self.init).chain(self.execs.values()).chain(probe);
         all.find(|process| process.alive() && process.pid == pid).map(|process| process.key)
     }
 

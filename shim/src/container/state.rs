@@ -17,6 +17,8 @@ pub(crate) enum State {
     Running,
     /// It is frozen with its container.
     Paused,
+    /// It has ended and is to be started again.
+    Waiting,
     /// It has ended, or never got to run.
     Stopped,
     /// It is forgotten.
@@ -40,6 +42,10 @@ pub(crate) enum Event {
     Resume,
     /// It ended.
     Exit,
+    /// It is to be started again.
+    Again,
+    /// It is being created once more.
+    Rerun,
     /// Delete was asked for.
     Delete,
 }
@@ -55,6 +61,9 @@ impl State {
             (S::Starting, E::Started) => Ok(S::Running),
             (S::Running, E::Pause) => Ok(S::Paused),
             (S::Paused, E::Resume) => Ok(S::Running),
+            (S::Stopped, E::Again) => Ok(S::Waiting),
+            (S::Waiting, E::Rerun) => Ok(S::Creating),
+            (S::Waiting, E::Exit) => Ok(S::Stopped),
             (
                 S::Creating | S::Created | S::Starting | S::Running | S::Paused | S::Stopped,
                 E::Exit,
@@ -63,6 +72,7 @@ impl State {
             (S::Created | S::Stopped, E::Delete) => Ok(S::Deleted),
 
             (S::Deleted, _) => Err(Refusal::not_found(format!("{name} does not exist"))),
+            (S::Waiting, _) => refuse("has ended and waits to be started again"),
             (S::Stopped, E::Kill) => Err(Refusal::not_found(format!("{name} has already ended"))),
             (S::Stopped, _) => refuse("has already ended"),
             (S::Starting | S::Running | S::Paused, E::Start) => refuse("has been started before"),
@@ -73,7 +83,8 @@ impl State {
             (S::Running, E::Resume) => refuse("is not paused"),
             (S::Creating, _) => refuse("is still being created"),
             (S::Created | S::Starting, E::Pause | E::Resume) => refuse("is not running yet"),
-            (S::Created | S::Starting | S::Running | S::Paused, E::Staged | E::Started) => Err(
+            (_, E::Again | E::Rerun)
+            | (S::Created | S::Starting | S::Running | S::Paused, E::Staged | E::Started) => Err(
                 Refusal::new(Code::Internal, format!("{name} reported {event:?} while {self:?}")),
             ),
         }
@@ -84,7 +95,7 @@ impl State {
         match self {
             // A container exists for its clients when Create has been answered.
             Self::Creating | Self::Created | Self::Starting => Status::Created,
-            Self::Running => Status::Running,
+            Self::Running | Self::Waiting => Status::Running,
             Self::Paused => Status::Paused,
             Self::Stopped | Self::Deleted => Status::Stopped,
         }
@@ -95,12 +106,13 @@ impl State {
 mod tests {
     use super::*;
 
-    const STATES: [State; 7] = [
+    const STATES: [State; 8] = [
         State::Creating,
         State::Created,
         State::Starting,
         State::Running,
         State::Paused,
+        State::Waiting,
         State::Stopped,
         State::Deleted,
     ];
@@ -123,6 +135,10 @@ mod tests {
             (S::Running, E::Pause, Ok(S::Paused)),
             (S::Paused, E::Resume, Ok(S::Running)),
             (S::Paused, E::Kill, Ok(S::Paused)),
+            (S::Stopped, E::Again, Ok(S::Waiting)),
+            (S::Waiting, E::Rerun, Ok(S::Creating)),
+            (S::Waiting, E::Delete, Err(Code::FailedPrecondition)),
+            (S::Running, E::Again, Err(Code::Internal)),
             (S::Stopped, E::Kill, Err(Code::NotFound)),
             (S::Stopped, E::Start, Err(Code::FailedPrecondition)),
             (S::Stopped, E::Delete, Ok(S::Deleted)),

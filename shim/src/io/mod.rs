@@ -63,6 +63,8 @@ pub(crate) struct Io {
     log: Option<CriLog>,
     console: Option<OwnedFd>,
     attachments: Attachments,
+    /// What a collected output was, once it has ended.
+    kept: Vec<u8>,
     /// FIFOs of our making between us and a foreign shim.
     fifos: Vec<PathBuf>,
 }
@@ -79,6 +81,28 @@ pub(crate) struct Habits {
 }
 
 impl Io {
+    /// One pipe for both outputs, of which we keep `limit` bytes; no input.
+    pub(crate) fn collect(
+        key: u32,
+        limit: usize,
+        owner: (u32, u32),
+    ) -> Result<(Self, ChildEnds), Refusal> {
+        let mut io = Self::empty(key);
+        let (ours, theirs) = pipe(owner)?;
+        nonblocking(&ours)?;
+        io.outputs[0] = Some(Output::new(ours, Sink::Keep { bytes: Vec::new(), limit }));
+        let second = theirs.try_clone().map_err(Refusal::internal)?;
+        Ok((io, ChildEnds { fds: [None, Some(theirs), Some(second)] }))
+    }
+
+    /// What was kept.
+    pub(crate) fn collected(&mut self) -> Vec<u8> {
+        match &mut self.outputs[0] {
+            Some(Output { sink: Sink::Keep { bytes, .. }, .. }) => std::mem::take(bytes),
+            _ => std::mem::take(&mut self.kept),
+        }
+    }
+
     /// Opens everything that `paths` names and makes the pipes, owned by `owner` (as the host
     /// numbers users) so that the process may reopen them as /dev/stdout.
     pub(crate) fn prepare(
@@ -133,6 +157,7 @@ impl Io {
             log: None,
             console: None,
             attachments: Attachments::default(),
+            kept: Vec::new(),
             fifos: Vec::new(),
         }
     }
@@ -295,7 +320,9 @@ impl Io {
             }
             output::Flow::Ended => {
                 poller.forget(&output.source);
-                *slot = None;
+                if let Some(Output { sink: Sink::Keep { bytes, .. }, .. }) = slot.take() {
+                    self.kept = bytes;
+                }
                 self.attachments.end(poller, self.key, at);
             }
         }

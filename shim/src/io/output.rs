@@ -15,6 +15,8 @@ pub(crate) enum Sink {
     Discard,
     /// The log of the process, under this name.
     Log(Stream),
+    /// We keep so many bytes ourselves; what is more is dropped.
+    Keep { bytes: Vec<u8>, limit: usize },
     /// A FIFO that somebody else reads, and what it had no room for yet.
     Fifo { fd: OwnedFd, pending: Vec<u8> },
 }
@@ -107,6 +109,10 @@ impl Output {
                 if let Some(log) = log {
                     log.write(*stream, bytes);
                 }
+            }
+            Sink::Keep { bytes: kept, limit } => {
+                let room = limit.saturating_sub(kept.len()).min(bytes.len());
+                kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
             }
             Sink::Fifo { pending, .. } => pending.extend_from_slice(bytes),
         }

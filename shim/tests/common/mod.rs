@@ -44,7 +44,7 @@ pub fn rootfs(dir: &Path) -> PathBuf {
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
     for tool in [
         "sh", "sleep", "cat", "echo", "true", "false", "kill", "dd", "yes", "head", "id", "ls",
-        "stty", "tail", "mkdir", "usleep",
+        "stty", "tail", "mkdir", "usleep", "test",
     ] {
         symlink("busybox", root.join("bin").join(tool)).unwrap();
     }

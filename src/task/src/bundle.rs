@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// A bundle directory: `config.json` (the OCI spec), `address` (the shim's socket), `shim.json`
 /// (which process the shim is), `exit.json` (how process 1 ended), `shim.log` (the shim's own
-/// complaints; normally absent).
+/// complaints; normally absent). For a container that the shim supervises also `supervision.json`,
+/// `health-process.json`, `runs.json` and `health.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {
     path: PathBuf,

@@ -5,6 +5,7 @@ use crate::connection::{CallError, Connection};
 use crate::names::{SHIM, TASK_V3, URL_CREATE_OPTIONS, URL_METRICS_V2, URL_PROCESS, URL_RESOURCES};
 use crate::protocol::shim::{
     AttachRequest, AttachResponse, CreateOptions, DetailsRequest, ReopenLogRequest,
+    SuperviseRequest, WatchRequest, WatchResponse,
 };
 use crate::protocol::{Mount, stats, stats::Metrics, stats2, task as rpc};
 use crate::ttrpc::Code;
@@ -293,6 +294,19 @@ impl Client {
         let request = AttachRequest { id: self.id.to_string(), stdout, stderr, patient };
         let answer: AttachResponse = self.call(SHIM, "Attach", &request).await?;
         Ok(answer.fell_behind)
+    }
+
+    /// Has a supervised container's shim read its supervision anew.
+    pub async fn supervise(&self) -> Result<(), TaskError> {
+        self.call(SHIM, "Supervise", &SuperviseRequest { id: self.id.to_string() }).await
+    }
+
+    /// Returns when something about a supervised container's runs or health is new since `seen` (0 the
+    /// first time); the number for the next call.
+    pub async fn watch(&self, seen: u64) -> Result<u64, TaskError> {
+        let request = WatchRequest { id: self.id.to_string(), seen };
+        let answer: WatchResponse = self.call(SHIM, "Watch", &request).await?;
+        Ok(answer.seen)
     }
 
     /// OOM kills, dropped log bytes, times.

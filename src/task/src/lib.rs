@@ -22,6 +22,7 @@ pub mod names;
 mod options;
 mod session;
 mod socket;
+mod supervision;
 mod trace;
 pub mod ttrpc;
 
@@ -35,6 +36,9 @@ pub use options::{OptionsError, OptionsForm, RuntimeOptions};
 pub use session::{
     ATTACH_BUFFER, CLIENT_EXEC, Flows, Scope, Session, SessionEnd, attach_session, exec_detached,
     exec_session,
+};
+pub use supervision::{
+    HealthCheck, HealthRecord, HealthResult, HealthStatus, Restart, RunEnd, RunsRecord, Supervision,
 };
 pub use trace::set_trace_context;
 

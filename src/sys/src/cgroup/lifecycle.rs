@@ -16,6 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ROUNDS: u32 = 100;
 
 impl Cgroup {
+    /// Whether it is still there: systemd removes a scope with its last process.
+    pub fn exists(&self) -> bool {
+        let legacy = self.legacy.iter().map(|legacy| legacy.mount.as_path());
+        self.unified_dir().into_iter().chain(legacy).all(Path::exists)
+    }
+
     /// Processes in it and below, in our numbers.
     pub fn procs(&self) -> Result<Vec<i32>> {
         let first = self.legacy.first().map(|legacy| legacy.mount.as_path());

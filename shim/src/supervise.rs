@@ -195,11 +195,8 @@ impl Shim {
     /// Lets go of what belonged to the run.
     fn between_runs(&mut self) {
         self.run_late_hooks("stopped");
-        let Self { poller, container: Some(container), .. } = self else { return };
+        let Some(container) = &mut self.container else { return };
         let init = &mut container.init;
-        if let Some(io) = &mut init.io {
-            io.close(poller);
-        }
         init.exit = None;
         init.pid = 0;
         // From Stopped, which the end has just made of it.
@@ -247,12 +244,27 @@ impl Shim {
     pub(crate) fn do_duties(&mut self) {
         let now = self.clock();
         let Some(supervised) = self.supervised() else { return };
-        if supervised.due.is_some_and(|due| due <= now) {
+        if supervised.due.is_some_and(|due| due <= now) && self.last_words_told(now) {
+            let Some(supervised) = self.supervised() else { return };
             supervised.due = None;
             supervised.runs.restarts = supervised.runs.restarts.saturating_add(1);
             self.run_again();
         }
         self.look_after_health(now);
+    }
+
+    /// Whether whoever waits for all of the last run's output has it; else the next one waits too.
+    fn last_words_told(&mut self, now: u64) -> bool {
+        let Self { poller, container: Some(container), .. } = self else { return true };
+        let Some(io) = &mut container.init.io else { return true };
+        if !io.waits_for_reader() {
+            io.close(poller);
+            return true;
+        }
+        if let Some(supervised) = &mut container.supervised {
+            supervised.due = Some(now.saturating_add(FIRST_DELAY));
+        }
+        false
     }
 
     /// Another run, up to its exec, which [`Self::release_again`] lets go.

@@ -107,7 +107,7 @@ async fn an_end_of_its_own_is_followed_by_a_run_and_the_stop_signal_by_none() {
     let state = client.state("").await.unwrap();
     assert_eq!((state.status, state.pid), (Status::Running, again.pid.unsigned_abs()));
     // The number is that of the new process, which lives in the same control group.
-    assert_eq!(client.pids().await.unwrap().contains(&state.pid), true);
+    assert!(client.pids().await.unwrap().contains(&state.pid));
     let output = exec_sync(client, "e1", &process_json(&["echo", "in"]), None, 100).await.unwrap();
     assert_eq!(output.stdout, b"in\n");
     while container.log().len() < 2 {

@@ -10,6 +10,7 @@ use crate::{
 };
 use orlop_image::ImageStore;
 use orlop_lifecycle::Runtime;
+use orlop_spec::request::Owner;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
@@ -67,7 +68,7 @@ impl Api {
 
     /// Recovery is through: calls are served from now on. A second call changes nothing.
     pub fn set_ready(&self, people: orlop_engine::Engine) {
-        let (runtime, images) = (people.runtime().clone(), people.images().clone());
+        let (runtime, images) = (people.runtime().of(Owner::Cri), people.images().clone());
         let _ = self.0.engine.set(Engine { runtime, images, people });
     }
 

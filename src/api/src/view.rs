@@ -188,6 +188,8 @@ fn user(view: &ContainerView) -> v1::ContainerUser {
 fn mount(mount: &Mount, view: &ContainerView) -> v1::Mount {
     let (host_path, image, image_sub_path) = match &mount.source {
         MountSource::Host(path) => (path.display().to_string(), None, String::new()),
+        // Only the engine makes these, and CRI does not see its containers.
+        MountSource::Tmpfs(_) => (String::new(), None, String::new()),
         MountSource::Image { image, sub_path } => {
             let image_ref = view.volume_images.get(&mount.container_path).cloned();
             let image_ref = image_ref.unwrap_or_default();

@@ -5,6 +5,7 @@ use crate::{Container, Record, Result, Status, state};
 use orlop_image::ImageStore;
 use orlop_lifecycle::{ContainerFilter, ContainerView, Runtime};
 use orlop_network::Network;
+use orlop_spec::request::Owner;
 use orlop_store::RecordDir;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ impl Engine {
     ) -> Result<Self> {
         let records = Arc::new(RecordDir::open(&options.root.join("engine/containers"))?);
         let index = Index::default();
+        let runtime = runtime.of(Owner::Engine);
         Ok(Self(Arc::new(Inner { options, runtime, images, network, records, index })))
     }
 

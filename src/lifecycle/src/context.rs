@@ -8,6 +8,7 @@ use crate::{Error, Event, EventKind, Options, Result, SandboxView};
 use orlop_image::ImageStore;
 use orlop_model::{ContainerId, SandboxId, Timestamp};
 use orlop_network::Network;
+use orlop_spec::request::Owner;
 use orlop_task::Launcher;
 use rand::RngCore;
 use std::path::PathBuf;
@@ -31,7 +32,9 @@ pub(crate) struct Context {
     pub(crate) sandbox_records: Arc<Records<SandboxRecord>>,
     pub(crate) container_records: Arc<Records<ContainerRecord>>,
     pub(crate) index: Index,
+    /// To clients of CRI, and to the engine: each of its own pods.
     pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) engine_events: broadcast::Sender<Event>,
     pub(crate) recovered: AtomicBool,
     /// Turns for reading stats.
     pub(crate) readers: Arc<Semaphore>,
@@ -51,7 +54,7 @@ impl Context {
         container: Option<&ContainerId>,
     ) {
         log_event(kind, sandbox, container);
-        if self.events.receiver_count() > 0 {
+        if self.events.receiver_count() + self.engine_events.receiver_count() > 0 {
             let pod = self.index.find_sandbox(sandbox.as_str()).ok().flatten();
             self.send(kind, sandbox, container, pod.map(|pod| pod.view()));
         }
@@ -67,6 +70,14 @@ impl Context {
     ) {
         log_event(kind, sandbox, container);
         self.send(kind, sandbox, container, pod);
+    }
+
+    /// Who is told of the pods of an owner.
+    pub(crate) fn listeners(&self, owner: Owner) -> &broadcast::Sender<Event> {
+        match owner {
+            Owner::Cri => &self.events,
+            Owner::Engine => &self.engine_events,
+        }
     }
 
     fn send(
@@ -85,8 +96,9 @@ impl Context {
             pod,
             containers: containers.iter().map(|container| container.view()).collect(),
         };
+        let owner = event.pod.as_ref().map_or(Owner::Cri, |pod| pod.config.extras.owner);
         // Nobody listens: fine.
-        let _ = self.events.send(event);
+        let _ = self.listeners(owner).send(event);
     }
 
     /// Directory of the sandbox's files.

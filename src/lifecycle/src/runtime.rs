@@ -13,7 +13,7 @@ use crate::{
 use orlop_image::ImageStore;
 use orlop_model::{ContainerId, SandboxId};
 use orlop_network::Network;
-use orlop_spec::request::{ContainerConfig, Resources, SandboxConfig};
+use orlop_spec::request::{ContainerConfig, Owner, Resources, SandboxConfig};
 use orlop_task::Launcher;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,8 +29,10 @@ const EVENT_BACKLOG: usize = 1024;
 ///
 /// Ids may be given as a prefix that only one object has. Calls that change something run to their
 /// end even if the caller goes away.
+///
+/// A runtime is opened for clients of CRI; [`Self::of`] gives the same one as another owner sees it.
 #[derive(Clone)]
-pub struct Runtime(pub(crate) Arc<Context>);
+pub struct Runtime(pub(crate) Arc<Context>, Owner);
 
 /// Conditions for CRI's Status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +61,7 @@ impl Runtime {
             .map_err(fail("sandboxes"))?;
         let containers = Records::open(&root.join("containers"), &copies.join("containers"))
             .map_err(fail("containers"))?;
-        Ok(Self(Arc::new(Context {
+        let context = Arc::new(Context {
             host: Arc::new(Host::detect()?),
             options,
             images,
@@ -69,9 +71,17 @@ impl Runtime {
             container_records: Arc::new(containers),
             index: Index::new(),
             events: broadcast::Sender::new(EVENT_BACKLOG),
+            engine_events: broadcast::Sender::new(EVENT_BACKLOG),
             recovered: AtomicBool::new(false),
             readers: Arc::new(Semaphore::new(crate::stats::READERS)),
-        })))
+        });
+        Ok(Self(context, Owner::Cri))
+    }
+
+    /// The same runtime with the pods of `owner` in its lists and calls, and no others.
+    #[must_use]
+    pub fn of(&self, owner: Owner) -> Self {
+        Self(Arc::clone(&self.0), owner)
     }
 
     /// Finds what an earlier process left: running containers are supervised again, what ended
@@ -94,7 +104,8 @@ impl Runtime {
     /// CRI RunPodSandbox. A second call with the same identity and configuration while the first
     /// one works joins it.
     pub async fn run_sandbox(&self, config: SandboxConfig) -> Result<SandboxId> {
-        let context = Arc::clone(&self.0);
+        let (context, mut config) = (Arc::clone(&self.0), config);
+        config.extras.owner = self.1;
         context.check_recovered()?;
         context.check_handler(&config.runtime_handler)?;
         let (id, config) = (SandboxId::from_random(random_id()), Arc::new(config));
@@ -129,7 +140,7 @@ impl Runtime {
     /// no error.
     pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
         self.0.check_recovered()?;
-        match self.0.index.find_sandbox(id)? {
+        match self.find_sandbox(id)? {
             Some(found) => {
                 spans::about_sandbox(&found.id);
                 to_the_end(sandbox::stop(Arc::clone(&self.0), found)).await
@@ -142,7 +153,7 @@ impl Runtime {
     /// An unknown id is no error.
     pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
         self.0.check_recovered()?;
-        match self.0.index.find_sandbox(id)? {
+        match self.find_sandbox(id)? {
             Some(found) => {
                 spans::about_sandbox(&found.id);
                 to_the_end(sandbox::remove(Arc::clone(&self.0), found)).await
@@ -153,8 +164,7 @@ impl Runtime {
 
     /// One sandbox.
     pub fn sandbox(&self, id: &str) -> Result<Arc<SandboxView>> {
-        self.0.check_recovered()?;
-        Ok(self.0.index.sandbox(id)?.view())
+        Ok(self.existing_sandbox(id)?.view())
     }
 
     /// Sandboxes that the filter lets through, newest first. From memory.
@@ -162,11 +172,11 @@ impl Runtime {
         self.0.check_recovered()?;
         let candidates = match &filter.id {
             // What fits nothing, or several, matches nothing: an empty list, not an error.
-            Some(id) => self.0.index.find_sandbox(id).ok().flatten().into_iter().collect(),
+            Some(id) => self.find_sandbox(id).ok().flatten().into_iter().collect(),
             None => self.0.index.all_sandboxes(),
         };
         let mut views: Vec<_> = candidates.iter().map(|found| found.view()).collect();
-        views.retain(|view| filter.fits(view));
+        views.retain(|view| view.config.extras.owner == self.1 && filter.fits(view));
         views.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
         Ok(views)
     }
@@ -177,9 +187,9 @@ impl Runtime {
         sandbox: &str,
         config: ContainerConfig,
     ) -> Result<ContainerId> {
-        let context = Arc::clone(&self.0);
-        context.check_recovered()?;
-        let sandbox = context.index.sandbox(sandbox)?;
+        let (context, mut config) = (Arc::clone(&self.0), config);
+        config.extras.owner = self.1;
+        let sandbox = self.existing_sandbox(sandbox)?;
         spans::about_sandbox(&sandbox.id);
         sandbox.check_ready(&context)?;
         let (id, config) = (ContainerId::from_random(random_id()), Arc::new(config));
@@ -226,7 +236,7 @@ impl Runtime {
     pub async fn stop_container(&self, id: &str, timeout_seconds: i64) -> Result<()> {
         self.0.check_recovered()?;
         let grace = Duration::from_secs(u64::try_from(timeout_seconds).unwrap_or(0));
-        match self.0.index.find_container(id)? {
+        match self.find_container(id)? {
             Some(found) => {
                 spans::about_container(&found);
                 to_the_end(container::stop(Arc::clone(&self.0), found, grace)).await
@@ -238,7 +248,7 @@ impl Runtime {
     /// CRI RemoveContainer: kills it if need be. An unknown id is no error.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
         self.0.check_recovered()?;
-        match self.0.index.find_container(id)? {
+        match self.find_container(id)? {
             Some(found) => {
                 spans::about_container(&found);
                 to_the_end(container::remove(Arc::clone(&self.0), found)).await
@@ -257,11 +267,11 @@ impl Runtime {
         self.0.check_recovered()?;
         let index = &self.0.index;
         let candidates = match (&filter.id, &filter.sandbox) {
-            (Some(id), _) => index.find_container(id).ok().flatten().into_iter().collect(),
+            (Some(id), _) => self.find_container(id).ok().flatten().into_iter().collect(),
             (None, _) => index.all_containers(),
         };
         let sandbox = match &filter.sandbox {
-            Some(id) => match index.find_sandbox(id) {
+            Some(id) => match self.find_sandbox(id) {
                 Ok(Some(found)) => Some(found.id.clone()),
                 Ok(None) | Err(_) => return Ok(Vec::new()),
             },
@@ -269,7 +279,9 @@ impl Runtime {
         };
         let mut views: Vec<_> = candidates.iter().map(|found| found.view()).collect();
         views.retain(|view| {
-            filter.fits(view) && sandbox.as_ref().is_none_or(|id| *id == view.sandbox)
+            view.config.extras.owner == self.1
+                && filter.fits(view)
+                && sandbox.as_ref().is_none_or(|id| *id == view.sandbox)
         });
         views.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
         Ok(views)
@@ -304,8 +316,7 @@ impl Runtime {
         overhead: Option<Resources>,
         resources: Option<Resources>,
     ) -> Result<()> {
-        self.0.check_recovered()?;
-        let found = self.0.index.sandbox(id)?;
+        let found = self.existing_sandbox(id)?;
         to_the_end(sandbox::update(Arc::clone(&self.0), found, overhead, resources)).await
     }
 
@@ -336,7 +347,7 @@ impl Runtime {
     /// has lost the oldest.
     pub fn events(&self) -> Result<broadcast::Receiver<Event>> {
         self.0.check_recovered()?;
-        Ok(self.0.events.subscribe())
+        Ok(self.0.listeners(self.1).subscribe())
     }
 
     pub(crate) fn context(&self) -> &Arc<Context> {
@@ -345,13 +356,24 @@ impl Runtime {
 
     pub(crate) fn existing(&self, id: &str) -> Result<Arc<Container>> {
         self.0.check_recovered()?;
-        let found = self.0.index.container(id)?;
+        let missing = || Error::NotFound { what: "container", id: id.chars().take(80).collect() };
+        let found = self.find_container(id)?.ok_or_else(missing)?;
         spans::about_container(&found);
         Ok(found)
     }
 
     pub(crate) fn existing_sandbox(&self, id: &str) -> Result<Arc<sandbox::Sandbox>> {
         self.0.check_recovered()?;
-        self.0.index.sandbox(id)
+        let missing = || Error::NotFound { what: "sandbox", id: id.chars().take(80).collect() };
+        self.find_sandbox(id)?.ok_or_else(missing)
+    }
+
+    /// Of this owner, by id or a prefix of it.
+    fn find_sandbox(&self, id: &str) -> Result<Option<Arc<sandbox::Sandbox>>> {
+        Ok(self.0.index.find_sandbox(id)?.filter(|found| found.owner == self.1))
+    }
+
+    fn find_container(&self, id: &str) -> Result<Option<Arc<Container>>> {
+        Ok(self.0.index.find_container(id)?.filter(|found| found.owner == self.1))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::runtime::Runtime;
 use crate::{Flows, Result, Session, container, sandbox};
-use orlop_model::{ContainerId, SandboxId};
+use orlop_model::{ContainerId, SandboxId, Signal};
 use tokio::net::TcpStream;
 
 impl Runtime {
@@ -18,6 +18,21 @@ impl Runtime {
         let found = self.existing_sandbox(id)?;
         found.check_ready(self.context())?;
         Ok(found.id.clone())
+    }
+
+    /// Freezes a running container.
+    pub async fn pause_container(&self, id: &str) -> Result<()> {
+        container::pause(&*self.existing(id)?).await
+    }
+
+    /// Undoes [`Self::pause_container`].
+    pub async fn resume_container(&self, id: &str) -> Result<()> {
+        container::resume(&*self.existing(id)?).await
+    }
+
+    /// Sends a signal to process 1 of a running container.
+    pub async fn signal_container(&self, id: &str, signal: Signal) -> Result<()> {
+        container::signal(&*self.existing(id)?, signal).await
     }
 
     /// CRI Exec: a command that somebody talks to. Dropping the session ends it.

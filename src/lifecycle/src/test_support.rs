@@ -44,6 +44,7 @@ pub(crate) fn sandbox_config(name: &str) -> SandboxConfig {
         overhead: None,
         resources: None,
         runtime_handler: String::new(),
+        extras: SandboxExtras::default(),
     }
 }
 
@@ -83,5 +84,6 @@ pub(crate) fn container_config(name: &str) -> ContainerConfig {
             apparmor: None,
         },
         stop_signal: None,
+        extras: ContainerExtras::default(),
     }
 }

@@ -11,6 +11,7 @@ use crate::{health, host, incoming, logging, notify, probe};
 use anyhow::{Context, bail};
 use orlop_api::{Abilities, Api, Handler, Node, Streams};
 use orlop_network::Network;
+use orlop_spec::request::Owner;
 use orlop_task::OciFeatures;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -189,7 +190,7 @@ async fn open(config: &Config, api: &Api, metrics: &Metrics) -> anyhow::Result<N
         orphans = found.orphans,
         "ready"
     );
-    metrics.set_ready(engine.runtime().clone(), engine.images().clone());
+    metrics.set_ready(engine.runtime().of(Owner::Cri), engine.images().clone());
     api.set_ready(engine);
     notify::state("READY=1");
     Ok(network)

@@ -16,6 +16,14 @@ pub enum SpecError {
         /// Which rule it breaks.
         why: &'static str,
     },
+    /// A limit that the kernel does not have.
+    #[error(
+        "ulimit {name:?} is not known: use nofile, nproc, core, memlock, stack or another name of getrlimit(2)"
+    )]
+    Ulimit {
+        /// The name.
+        name: String,
+    },
     /// A user name that the image's passwd lacks.
     #[error(
         "user {user:?} is not in the image's /etc/passwd: use a numeric id or add the user to the image"

@@ -54,6 +54,12 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
+/// The limit that a name such as `nofile` means.
+pub fn rlimit(name: &str) -> Option<oci_spec::runtime::PosixRlimitType> {
+    let name = format!("RLIMIT_{}", name.to_uppercase());
+    serde_json::from_value(serde_json::Value::String(name)).ok()
+}
+
 /// Who a process is, resolved once at creation and kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ResolvedUser {

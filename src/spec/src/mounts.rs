@@ -123,10 +123,17 @@ fn sandbox_files(inputs: &Inputs<'_>) -> Vec<Mount> {
             "/dev/shm",
             "tmpfs",
             Path::new("shm"),
-            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+            &["nosuid", "noexec", "nodev", "mode=1777", &shm_size(inputs)],
         ),
     });
     mounts
+}
+
+fn shm_size(inputs: &Inputs<'_>) -> String {
+    match inputs.container.extras.own_ipc {
+        Some(bytes) => format!("size={bytes}"),
+        None => "size=65536k".to_owned(),
+    }
 }
 
 fn bind_volume(inputs: &Inputs<'_>, volume: &Volume) -> Result<Mount, SpecError> {
@@ -134,6 +141,7 @@ fn bind_volume(inputs: &Inputs<'_>, volume: &Volume) -> Result<Mount, SpecError>
     let source = match &volume.source {
         MountSource::Host(source) => source,
         MountSource::Image { sub_path, .. } => return image_volume(inputs, volume, sub_path),
+        MountSource::Tmpfs(options) => return Ok(tmpfs(volume, options)),
     };
     let unsupported = |feature| SpecError::MountUnsupported { path: path(), feature };
     let propagation = match volume.propagation {
@@ -164,6 +172,14 @@ fn bind_volume(inputs: &Inputs<'_>, volume: &Volume) -> Result<Mount, SpecError>
             .set_gid_mappings(Some(id_mappings(&volume.gid_mappings)?));
     }
     Ok(bind)
+}
+
+/// Memory. What nobody asked for is as people know it: no programs with other rights, no devices.
+fn tmpfs(volume: &Volume, asked: &[String]) -> Mount {
+    let mut options = vec!["nosuid", "nodev"];
+    options.push(if volume.readonly { "ro" } else { "rw" });
+    options.extend(asked.iter().map(String::as_str));
+    mount(&volume.container_path.display().to_string(), "tmpfs", Path::new("tmpfs"), &options)
 }
 
 /// The layers of an image, read-only, or what is at a path in them. In a user namespace its owners are

@@ -175,9 +175,15 @@ fn oom_score_adj(inputs: &Inputs<'_>) -> i32 {
 }
 
 fn rlimits(inputs: &Inputs<'_>) -> Result<Option<Vec<PosixRlimit>>, SpecError> {
-    let limits: Vec<PosixRlimit> = inputs
-        .rlimits
-        .iter()
+    let asked = inputs.container.extras.ulimits.iter().map(|(name, soft, hard)| {
+        let kind = crate::rlimit(name).ok_or_else(|| SpecError::Ulimit { name: name.clone() })?;
+        Ok(crate::Rlimit { kind, soft: *soft, hard: *hard })
+    });
+    let asked = asked.collect::<Result<Vec<_>, SpecError>>()?;
+    // What the container asks for takes the place of the node's.
+    let node = inputs.rlimits.iter().filter(|node| asked.iter().all(|own| own.kind != node.kind));
+    let limits: Vec<PosixRlimit> = node
+        .chain(&asked)
         .map(|limit| {
             PosixRlimitBuilder::default().typ(limit.kind).soft(limit.soft).hard(limit.hard).build()
         })

@@ -51,6 +51,49 @@ pub struct SandboxConfig {
     pub resources: Option<Resources>,
     /// Runtime handler; empty: the default.
     pub runtime_handler: String,
+    /// What CRI has no field for.
+    #[serde(default)]
+    pub extras: SandboxExtras,
+}
+
+/// Whose a pod is. Each sees only its own: a kubelet ends pods that it does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// A client of CRI.
+    #[default]
+    Cri,
+    /// The engine, for people.
+    Engine,
+}
+
+/// What a pod's own network namespace is attached to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodNetwork {
+    /// What the node's CNI configuration says.
+    #[default]
+    Node,
+    /// Nothing: it has loopback only.
+    None,
+}
+
+/// What a pod can have and CRI has no field for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SandboxExtras {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Bytes of /dev/shm; `None`: 64 MiB.
+    pub shm_size: Option<u64>,
+    /// Further lines of /etc/hosts: name and address.
+    pub hosts: Vec<(String, String)>,
+    /// Further names of the pod itself in /etc/hosts.
+    pub aliases: Vec<String>,
+    /// The host's uts namespace also with a network of its own.
+    pub host_uts: bool,
+    /// What a network namespace of its own is attached to.
+    pub network: PodNetwork,
 }
 
 /// What `resolv.conf` of a pod says.
@@ -199,6 +242,18 @@ pub struct Resources {
     pub hugepage_limits: Vec<(String, u64)>,
     /// Raw cgroup v2 keys.
     pub unified: BTreeMap<String, String>,
+    /// Processes and threads; CRI has no field for it, nor for those below.
+    #[serde(default)]
+    pub pids: Option<i64>,
+    /// Soft limit of memory in bytes.
+    #[serde(default)]
+    pub memory_reservation: Option<i64>,
+    /// Block IO weight, 10 to 1000.
+    #[serde(default)]
+    pub blkio_weight: Option<u16>,
+    /// Not killed for want of memory, but stopped until there is some (cgroup v1).
+    #[serde(default)]
+    pub oom_kill_disable: bool,
 }
 
 /// Name and attempt of a container; unique in its sandbox.
@@ -244,6 +299,8 @@ pub enum MountSource {
         /// Path beneath the image's root; empty: all of it.
         sub_path: String,
     },
+    /// Memory, with these mount options; CRI has no such mount.
+    Tmpfs(Vec<String>),
 }
 
 /// A volume.
@@ -351,4 +408,39 @@ pub struct ContainerConfig {
     pub security: ContainerSecurity,
     /// `None`: the image's stop signal, else SIGTERM.
     pub stop_signal: Option<Signal>,
+    /// What CRI has no field for.
+    #[serde(default)]
+    pub extras: ContainerExtras,
+}
+
+/// What a container can have and CRI has no field for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerExtras {
+    /// Whose it is: its pod's owner.
+    pub owner: Owner,
+    /// A writable layer that is somebody else's and outlives the container.
+    pub layer: Option<BorrowedLayer>,
+    /// `user[:group]` as in an image's USER, in its stead; only without `run_as_user`.
+    pub user: Option<String>,
+    /// Further groups, by names of the image or numbers.
+    pub groups: Vec<String>,
+    /// Name (`nofile`), soft and hard limit.
+    pub ulimits: Vec<(String, u64, u64)>,
+    /// The cgroup namespace; `None`: one of its own where the host's cgroups are unified and the
+    /// container is not privileged.
+    pub own_cgroup_namespace: Option<bool>,
+    /// An ipc namespace and /dev/shm (of these bytes) of its own, not the pod's.
+    pub own_ipc: Option<u64>,
+    /// A small init as process 1, which reaps and passes signals on.
+    pub init: bool,
+}
+
+/// A writable layer that a container uses and does not remove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BorrowedLayer {
+    /// Its key in the image store.
+    pub key: String,
+    /// What is written need not outlive the boot: the end of the container does not wait for the disk.
+    pub volatile: bool,
 }

@@ -1,10 +1,10 @@
 //! cgroup limits and device rules.
 
 use crate::request::Resources;
-use crate::{DeviceKind, HostFeatures, Inputs, ResolvedDevice};
+use crate::{CgroupLayout, DeviceKind, HostFeatures, Inputs, ResolvedDevice};
 use oci_spec::runtime::{
-    LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit, LinuxMemory,
-    LinuxResources,
+    LinuxBlockIo, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxHugepageLimit,
+    LinuxMemory, LinuxPids, LinuxResources,
 };
 
 /// Nodes that every container may use: null, zero, full, random, urandom, tty, console, ptmx, and
@@ -30,6 +30,16 @@ pub fn limits(asked: &Resources, host: &HostFeatures) -> LinuxResources {
     if host.hugetlb && !asked.hugepage_limits.is_empty() {
         resources.set_hugepage_limits(Some(asked.hugepage_limits.iter().map(hugepages).collect()));
     }
+    if let Some(pids) = asked.pids {
+        let mut limit = LinuxPids::default();
+        limit.set_limit(if pids == 0 { -1 } else { pids });
+        resources.set_pids(Some(limit));
+    }
+    if let Some(weight) = asked.blkio_weight {
+        let mut block = LinuxBlockIo::default();
+        block.set_weight(Some(weight));
+        resources.set_block_io(Some(block));
+    }
     if !asked.unified.is_empty() {
         resources.set_unified(Some(asked.unified.clone().into_iter().collect()));
     }
@@ -50,7 +60,10 @@ fn cpu(asked: &Resources) -> Option<LinuxCpu> {
 /// Without a word on swap, a memory limit is one on memory and swap together.
 fn memory(asked: &Resources, host: &HostFeatures) -> Option<LinuxMemory> {
     let mut memory = LinuxMemory::default();
-    memory.set_limit(asked.memory_limit);
+    memory.set_limit(asked.memory_limit).set_reservation(asked.memory_reservation);
+    if asked.oom_kill_disable && host.cgroup != CgroupLayout::V2 {
+        memory.set_disable_oom_killer(Some(true));
+    }
     if host.swap {
         memory.set_swap(asked.memory_swap_limit.or(asked.memory_limit));
     }

@@ -96,6 +96,18 @@ pub fn resolve_user(
     })
 }
 
+/// Numbers of groups given by name or number.
+pub fn resolve_groups(names: &[String], table: &UserTable) -> Result<Vec<u32>, SpecError> {
+    let number = |text: &String| match part(text, text)? {
+        Part::Number(gid) => Ok(gid),
+        Part::Name(name) => table
+            .group_by_name(name)
+            .map(|group| group.gid)
+            .ok_or_else(|| SpecError::UnknownGroup { group: shown(name) }),
+    };
+    names.iter().map(number).collect()
+}
+
 fn groups(
     security: &ContainerSecurity,
     gid: u32,

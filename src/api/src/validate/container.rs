@@ -6,7 +6,9 @@ use super::{
 };
 use crate::v1;
 use orlop_model::Signal;
-use orlop_spec::request::{ContainerConfig, ContainerMetadata, ImageSpec, Resources};
+use orlop_spec::request::{
+    ContainerConfig, ContainerExtras, ContainerMetadata, ImageSpec, Resources,
+};
 
 const MAX_NAME: usize = 253;
 const MAX_IMAGE: usize = 512;
@@ -48,6 +50,7 @@ pub(crate) fn container(
         },
         security: security::container(linux.security_context.as_ref(), able)?,
         stop_signal: stop_signal(raw.stop_signal)?,
+        extras: ContainerExtras::default(),
     })
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn changed(field: &str, raw: &v1::LinuxContainerResources) -> Result<
         cpuset_mems: list(&at("cpuset_mems"), &raw.cpuset_mems)?,
         hugepage_limits: hugepages(&at("hugepage_limits"), &raw.hugepage_limits)?,
         unified: unified(&at("unified"), &raw.unified)?,
+        ..Resources::default()
     })
 }
 

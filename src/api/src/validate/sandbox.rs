@@ -3,7 +3,7 @@
 use super::text::{absolute_path, has_control, name};
 use super::{Abilities, Result, bad, missing, ports, resources, security, sysctl};
 use crate::v1;
-use orlop_spec::request::{NamespaceMode, SandboxConfig, SandboxMetadata};
+use orlop_spec::request::{NamespaceMode, SandboxConfig, SandboxExtras, SandboxMetadata};
 use std::path::Component;
 
 const MAX_NAME: usize = 253;
@@ -45,6 +45,7 @@ pub(crate) fn sandbox(request: SandboxRequest<'_>) -> Result<SandboxConfig> {
         overhead: optional(linux.overhead.as_ref(), "linux.overhead")?,
         resources: optional(linux.resources.as_ref(), "linux.resources")?,
         runtime_handler: handler(request.runtime_handler)?,
+        extras: SandboxExtras::default(),
     })
 }
 

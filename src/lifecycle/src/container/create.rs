@@ -127,7 +127,11 @@ impl Job {
 
     async fn make_with(&self, shim: &Shim, bundle: &Path, prepared: Prepared) -> Result<Container> {
         let mut record = prepared.record;
-        let mut root = overlay(&prepared.rootfs, self.namespaces.user != Namespace::Host);
+        let mut root = overlay(
+            &prepared.rootfs,
+            self.namespaces.user != Namespace::Host,
+            self.config.extras.layer.as_ref().is_none_or(|layer| layer.volatile),
+        );
         root.options.extend(prepared.mount_label.map(|label| format!("context={label}")));
         let request = self.request(root, record.log_path.as_deref(), prepared.stdin);
         let made = timeout(START_PATIENCE, shim.client.create(bundle, request)).await;
@@ -182,8 +186,11 @@ fn apart_from_us(pid: i32) -> bool {
 }
 
 /// The container's root as the stage mounts it, in the container's own mount namespace.
-fn overlay(rootfs: &Rootfs, mapped: bool) -> Mount {
+fn overlay(rootfs: &Rootfs, mapped: bool, volatile: bool) -> Mount {
     let ids = mapped.then(|| "idmap".to_owned());
+    // Without this the end of every container waits until its layer is on the disk. A layer of CRI's
+    // is mounted once and never again after a boot, so nobody would read what was saved.
+    let volatile = volatile.then(|| "volatile".to_owned());
     let lower: Vec<_> = rootfs.lower.iter().map(|path| path.display().to_string()).collect();
     Mount {
         r#type: "overlay".into(),
@@ -193,13 +200,23 @@ fn overlay(rootfs: &Rootfs, mapped: bool) -> Mount {
             format!("lowerdir={}", lower.join(":")),
             format!("upperdir={}", rootfs.upper.display()),
             format!("workdir={}", rootfs.work.display()),
-            // Without this the end of every container waits until its layer is on the disk. A layer
-            // is mounted once and never again after a boot, so nobody would read what was saved.
-            "volatile".into(),
         ]
         .into_iter()
+        .chain(volatile)
         .chain(ids)
         .collect(),
+    }
+}
+
+/// A layer that was mounted `volatile` refuses to be mounted again, because a crash of the host could
+/// have harmed it. Within one boot none has, and a layer that is to outlive one is never mounted so.
+fn mountable_again(work: &Path) -> Result<()> {
+    let mark = work.join("work/incompat/volatile");
+    match std::fs::remove_dir_all(&mark) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(io("removing", mark)(error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -223,7 +240,10 @@ impl Preparation {
             below("reading the users", self.image.id.as_str(), ErrorKind::Internal, error)
         })?;
         let table = process::user_table(&users);
-        let user = orlop_spec::resolve_user(&self.config.security, &image.user, &table)?;
+        let extras = &self.config.extras;
+        let named = extras.user.as_ref().unwrap_or(&image.user);
+        let mut user = orlop_spec::resolve_user(&self.config.security, named, &table)?;
+        user.additional_gids.extend(orlop_spec::resolve_groups(&extras.groups, &table)?);
         let log_path = self.log_path()?;
         let volumes = volumes::take(&self.context.images, id, &self.config)?;
         let labels = self.labels()?;
@@ -231,12 +251,15 @@ impl Preparation {
         let stdin = self.stdin()?;
         self.tell_score();
         write_spec(&self.bundle, &spec)?;
-        let made = self.context.images.create_rootfs(&self.image.id, id);
+        let layer = self.config.extras.layer.as_ref();
+        let key = layer.map_or(id, |layer| &layer.key);
+        let made = self.context.images.create_rootfs(&self.image.id, key);
         let rootfs = made.map_err(|error| match error {
             // Whoever asks looks for the words at the start.
             StoreError::SignatureValidationFailed { .. } => Error::Policy(error.to_string()),
             error => below("making the root file system", id, ErrorKind::Internal, error),
         })?;
+        let layer_is_reused = layer.is_some();
         let record = ContainerRecord {
             id: self.id.clone(),
             sandbox: self.sandbox.id.clone(),
@@ -257,6 +280,9 @@ impl Preparation {
             end: None,
             config: self.config,
         };
+        if layer_is_reused {
+            mountable_again(&rootfs.work)?;
+        }
         let mount_label = labels.map(|labels| labels.mount);
         Ok(Prepared { spec, rootfs, record, stdin, mount_label })
     }
@@ -286,7 +312,10 @@ impl Preparation {
         }
         let devices = process::devices(&self.config)?;
         let seccomp = process::seccomp(&self.context.options.seccomp_dir, &self.config)?;
-        let files = self.sandbox.files(&self.context);
+        let mut files = self.sandbox.files(&self.context);
+        if self.config.extras.own_ipc.is_some() {
+            files.shm = None;
+        }
         let hostname = self.sandbox.hostname();
         let mut spec = orlop_spec::container_spec(&Inputs {
             sandbox: &facts.config,

@@ -8,6 +8,7 @@ mod mounts;
 mod process;
 mod remove;
 mod session;
+mod signal;
 mod start;
 mod stop;
 mod supervise;
@@ -16,11 +17,13 @@ mod volumes;
 
 pub(crate) use checkpoint::checkpoint;
 pub(crate) use create::{create, make_bundle, write_spec};
+use exec::running_client as process_of;
 pub(crate) use exec::{exec_sync, reopen_log};
 pub use process::set_default_seccomp;
 pub(crate) use process::{cgroup_path, lies_in, pod_cgroup};
 pub(crate) use remove::remove;
 pub(crate) use session::{attach_session, check_running, exec_session};
+pub(crate) use signal::{pause, resume, signal};
 pub(crate) use start::start;
 pub(crate) use stop::{end, stop};
 pub(crate) use supervise::{ask_to_leave, conclude, force_out, left_behind, retire, supervise};
@@ -33,6 +36,7 @@ use crate::stats::CpuRate;
 use crate::{ContainerState, ContainerView, Error};
 use oci_spec::runtime::Spec;
 use orlop_model::{ContainerId, SandboxId};
+use orlop_spec::request::Owner;
 use orlop_task::Client;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -65,6 +69,7 @@ pub(crate) enum Link {
 /// One container.
 pub(crate) struct Container {
     pub(crate) id: ContainerId,
+    pub(crate) owner: Owner,
     pub(crate) sandbox: SandboxId,
     pub(crate) facts: Kept<ContainerRecord>,
     pub(crate) bundle: PathBuf,
@@ -94,6 +99,7 @@ impl Container {
         let view = derive(&now, &link, &bundle);
         Self {
             id: now.id.clone(),
+            owner: now.config.extras.owner,
             sandbox: now.sandbox.clone(),
             facts,
             bundle,

@@ -69,7 +69,7 @@ pub(super) fn relabel(config: &ContainerConfig, label: &str) -> Result<()> {
     config.mounts.iter().filter(|mount| mount.selinux_relabel).try_for_each(|mount| {
         match &mount.source {
             MountSource::Host(path) => relabel_tree(path, label),
-            MountSource::Image { .. } => Ok(()),
+            MountSource::Image { .. } | MountSource::Tmpfs(_) => Ok(()),
         }
     })
 }

@@ -144,8 +144,11 @@ pub(super) async fn namespaces(
     };
     // As the field has it: a private cgroup view where cgroups are unified.
     let unified = context.host.features.cgroup == CgroupLayout::V2;
-    namespaces.cgroup =
-        if unified && !config.security.privileged { Namespace::New } else { Namespace::Host };
+    let own = config.extras.own_cgroup_namespace.unwrap_or(unified && !config.security.privileged);
+    namespaces.cgroup = if own { Namespace::New } else { Namespace::Host };
+    if config.extras.own_ipc.is_some() {
+        namespaces.ipc = Namespace::New;
+    }
     Ok(namespaces)
 }
 

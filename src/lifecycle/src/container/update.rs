@@ -56,6 +56,10 @@ fn merged(old: &Resources, asked: &Resources) -> Result<Resources> {
         cpuset_mems: text(&asked.cpuset_mems, &old.cpuset_mems),
         hugepage_limits: old.hugepage_limits.clone(),
         unified: old.unified.clone(),
+        pids: asked.pids.or(old.pids),
+        memory_reservation: asked.memory_reservation.or(old.memory_reservation),
+        blkio_weight: asked.blkio_weight.or(old.blkio_weight),
+        oom_kill_disable: old.oom_kill_disable,
     };
     new.unified.extend(asked.unified.clone());
     for (size, limit) in &asked.hugepage_limits {
@@ -91,6 +95,9 @@ fn check_swap(new: &Resources) -> Result<()> {
 fn change(all: &Resources, asked: &Resources) -> Resources {
     let mut change = Resources {
         cpu_shares: asked.cpu_shares.and(all.cpu_shares),
+        pids: asked.pids.and(all.pids),
+        memory_reservation: asked.memory_reservation.and(all.memory_reservation),
+        blkio_weight: asked.blkio_weight.and(all.blkio_weight),
         cpuset_cpus: if asked.cpuset_cpus.is_empty() {
             String::new()
         } else {

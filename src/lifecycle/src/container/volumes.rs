@@ -74,5 +74,8 @@ pub(crate) fn remove_layers(images: &ImageStore, id: &str, config: &ContainerCon
             images.remove_rootfs(&key(id, number)).map_err(fail)?;
         }
     }
+    if config.extras.layer.is_some() {
+        return Ok(());
+    }
     images.remove_rootfs(id).map_err(fail)
 }

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-/// Size of a pod's `/dev/shm`, the field's default.
-const SHM_OPTIONS: &str = "mode=1777,size=65536k";
+/// Bytes of a pod's `/dev/shm`, the field's default.
+const SHM_SIZE: u64 = 64 << 20;
 
 const CGROUPS: &str = "cgroups";
 
@@ -35,7 +35,8 @@ pub(super) fn prepare(dir: &Path, config: &SandboxConfig, hostname: &str) -> Res
         write(dir, "hosts", &std::fs::read("/etc/hosts").unwrap_or_default(), owner)?;
     }
     if config.security.namespaces.ipc == NamespaceMode::Pod {
-        mount_shm(&dir.join("shm"), owner)?;
+        let size = config.extras.shm_size.unwrap_or(SHM_SIZE);
+        mount_shm(&dir.join("shm"), size, owner)?;
     }
     Ok(())
 }
@@ -59,7 +60,13 @@ pub(super) fn write_hosts(
     hostname: &str,
     ips: &[IpAddr],
 ) -> Result<()> {
-    write(dir, "hosts", hosts(hostname, ips).as_bytes(), owner(config))
+    let mut text = hosts(hostname, &config.extras.aliases, ips);
+    for (name, address) in &config.extras.hosts {
+        check("add-host", name)?;
+        check("add-host", address)?;
+        let _ = writeln!(text, "{address}\t{name}");
+    }
+    write(dir, "hosts", text.as_bytes(), owner(config))
 }
 
 /// Root of the pod, in numbers of the host: its files are its own.
@@ -68,7 +75,7 @@ fn owner(config: &SandboxConfig) -> (u32, u32) {
     user.map_or((0, 0), |user| (user.uids.host_id, user.gids.host_id))
 }
 
-fn mount_shm(path: &Path, (uid, gid): (u32, u32)) -> Result<()> {
+fn mount_shm(path: &Path, size: u64, (uid, gid): (u32, u32)) -> Result<()> {
     match std::fs::create_dir(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(io("making directory", path)(error));
@@ -76,7 +83,7 @@ fn mount_shm(path: &Path, (uid, gid): (u32, u32)) -> Result<()> {
         _ => {}
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let options = format!("{SHM_OPTIONS},uid={uid},gid={gid}");
+    let options = format!("mode=1777,size={size},uid={uid},gid={gid}");
     let options = std::ffi::CString::new(options).unwrap_or_default();
     mount("shm", path, "tmpfs", flags, Some(options.as_c_str()))
         .map_err(|error| io("mounting shared memory at", path)(error.into()))
@@ -93,13 +100,17 @@ fn write(dir: &Path, name: &str, content: &[u8], (uid, gid): (u32, u32)) -> Resu
     std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).map_err(io("giving away", &path))
 }
 
-fn hosts(hostname: &str, ips: &[IpAddr]) -> String {
+fn hosts(hostname: &str, aliases: &[String], ips: &[IpAddr]) -> String {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
     for ip in ips {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{ip}\t{hostname}");
+        let _ = write!(text, "{ip}\t{hostname}");
+        for alias in aliases {
+            let _ = write!(text, " {alias}");
+        }
+        text.push('\n');
     }
     text
 }
@@ -179,7 +190,7 @@ mod tests {
 
     #[test]
     fn hosts_name_the_pod() {
-        let text = hosts("web", &["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()]);
+        let text = hosts("web", &[], &["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()]);
         assert!(text.contains("127.0.0.1\tlocalhost\n"));
         assert!(text.ends_with("10.1.2.3\tweb\nfd00::3\tweb\n"));
     }

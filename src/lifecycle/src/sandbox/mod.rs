@@ -20,7 +20,7 @@ use crate::state::{SandboxRecord, not_ready_because, sandbox_state};
 use crate::stats::CpuRate;
 use crate::{Error, Result, SandboxView, host};
 use orlop_model::SandboxId;
-use orlop_spec::request::NamespaceMode;
+use orlop_spec::request::{NamespaceMode, Owner};
 use orlop_spec::{Namespace, Namespaces, SandboxFiles};
 use orlop_task::Client;
 use std::path::PathBuf;
@@ -30,6 +30,7 @@ use tokio::sync::{Mutex, RwLock};
 /// One sandbox.
 pub(crate) struct Sandbox {
     pub(crate) id: SandboxId,
+    pub(crate) owner: Owner,
     pub(crate) facts: Kept<SandboxRecord>,
     /// Shared by creations and starts of its containers, held alone by its stop and removal.
     pub(crate) gate: RwLock<()>,
@@ -46,6 +47,7 @@ impl Sandbox {
         let view = std::sync::RwLock::new(Arc::new(derive(&now, boot_id)));
         Self {
             id: now.id.clone(),
+            owner: now.config.extras.owner,
             facts,
             gate: RwLock::new(()),
             cpu_rate: CpuRate::default(),
@@ -85,6 +87,7 @@ impl Sandbox {
     pub(crate) fn hostname(&self) -> String {
         let facts = self.facts.get();
         if facts.config.security.namespaces.network == NamespaceMode::Node
+            || facts.config.extras.host_uts
             || facts.config.hostname.is_empty()
         {
             host::hostname()
@@ -127,7 +130,10 @@ fn shared_namespaces(facts: &SandboxRecord) -> Namespaces {
     Namespaces {
         network: own(&asked.network, |pinned| &pinned.net),
         ipc: own(&asked.ipc, |pinned| &pinned.ipc),
-        uts: own(&asked.network, |pinned| &pinned.uts),
+        uts: match facts.config.extras.host_uts {
+            true => Namespace::Host,
+            false => own(&asked.network, |pinned| &pinned.uts),
+        },
         user,
         ..Namespaces::default()
     }

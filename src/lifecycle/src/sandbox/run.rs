@@ -12,7 +12,7 @@ use crate::state::SandboxRecord;
 use crate::{Error, ErrorKind, EventKind, Result, host, selinux, spans};
 use orlop_model::{SandboxId, Timestamp};
 use orlop_network::{AttachRequest, Attached, DetachRequest, DnsSettings, PortMapping, Protocol};
-use orlop_spec::request::{self, NamespaceMode, SandboxConfig};
+use orlop_spec::request::{self, NamespaceMode, PodNetwork, SandboxConfig};
 use orlop_task::Client;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -120,7 +120,12 @@ impl Making {
 
     fn hostname(&self) -> String {
         match self.facts.config.hostname.as_str() {
-            name if self.own_network() && !name.is_empty() => name.to_owned(),
+            name if self.own_network()
+                && !self.facts.config.extras.host_uts
+                && !name.is_empty() =>
+            {
+                name.to_owned()
+            }
             _ => host::hostname(),
         }
     }
@@ -196,6 +201,9 @@ impl Making {
         let (true, Some(namespaces)) = (self.own_network(), &self.facts.namespaces) else {
             return Ok(None);
         };
+        if self.facts.config.extras.network == PodNetwork::None {
+            return Ok(None);
+        }
         let config = &self.facts.config;
         let dns = config.dns.clone().unwrap_or_default();
         let request = AttachRequest {

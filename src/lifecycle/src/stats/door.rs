@@ -13,8 +13,7 @@ use std::sync::Arc;
 impl Runtime {
     /// CRI ContainerStats.
     pub async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
-        self.0.check_recovered()?;
-        let (context, container) = (Arc::clone(&self.0), self.0.index.container(id)?);
+        let (context, container) = (Arc::clone(&self.0), self.existing(id)?);
         blocking(move || Ok(container_stats(&context, &container))).await
     }
 
@@ -35,8 +34,7 @@ impl Runtime {
 
     /// CRI PodSandboxStats.
     pub async fn sandbox_stats(&self, id: &str) -> Result<SandboxStats> {
-        self.0.check_recovered()?;
-        let (context, sandbox) = (Arc::clone(&self.0), self.0.index.sandbox(id)?);
+        let (context, sandbox) = (Arc::clone(&self.0), self.existing_sandbox(id)?);
         let gone = Error::NotFound { what: "sandbox", id: sandbox.id.to_string() };
         blocking(move || {
             let pod = pods(&context, vec![sandbox]).pop().ok_or(gone)?;

@@ -349,6 +349,7 @@ pub fn pod(node: &Node, name: &str) -> SandboxConfig {
         overhead: None,
         resources: None,
         runtime_handler: String::new(),
+        extras: SandboxExtras::default(),
     }
 }
 
@@ -388,6 +389,7 @@ pub fn shell(node: &Node, name: &str, script: &str) -> ContainerConfig {
             apparmor: None,
         },
         stop_signal: None,
+        extras: ContainerExtras::default(),
     }
 }
 

@@ -4,9 +4,9 @@
 use orlop_build::exec::{Ended, ExecError, Executor, NetworkMode, SecurityMode, Step, StepMount};
 use orlop_network::{AttachRequest, DetachRequest, DnsSettings, Network};
 use orlop_spec::request::{
-    CapabilityRequest, ContainerConfig, ContainerMetadata, ContainerSecurity, GroupsPolicy,
-    ImageSpec, Map, NamespaceMode, NamespaceOptions, Resources, SandboxConfig, SandboxMetadata,
-    SandboxSecurity, SecurityProfile,
+    CapabilityRequest, ContainerConfig, ContainerExtras, ContainerMetadata, ContainerSecurity,
+    GroupsPolicy, ImageSpec, Map, NamespaceMode, NamespaceOptions, Resources, SandboxConfig,
+    SandboxExtras, SandboxMetadata, SandboxSecurity, SecurityProfile,
 };
 use orlop_spec::{
     CgroupLayout, DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS, HostFeatures, Inputs, Namespace,
@@ -355,6 +355,7 @@ fn sandbox(step: &Step, place: &Place, insecure: bool) -> SandboxConfig {
         overhead: None,
         resources: None,
         runtime_handler: String::new(),
+        extras: SandboxExtras::default(),
     }
 }
 
@@ -394,6 +395,7 @@ fn container(step: &Step, insecure: bool) -> ContainerConfig {
             apparmor: None,
         },
         stop_signal: None,
+        extras: ContainerExtras::default(),
     }
 }
 

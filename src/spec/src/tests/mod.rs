@@ -146,6 +146,7 @@ fn sandbox() -> SandboxConfig {
         overhead: None,
         resources: None,
         runtime_handler: String::new(),
+        extras: SandboxExtras::default(),
     }
 }
 
@@ -188,6 +189,7 @@ fn container() -> ContainerConfig {
         resources: Resources::default(),
         security: container_security(),
         stop_signal: None,
+        extras: ContainerExtras::default(),
     }
 }
 

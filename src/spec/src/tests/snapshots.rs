@@ -73,6 +73,7 @@ fn everything() {
         cpuset_mems: "0".into(),
         hugepage_limits: vec![("2MB".into(), 4 << 20)],
         unified: [("memory.high".to_owned(), "1000000".to_owned())].into(),
+        ..Resources::default()
     };
     world.host.apparmor = true;
     world.host.min_oom_score_adj = Some(-500);

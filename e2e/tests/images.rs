@@ -55,14 +55,14 @@ fn through_the_daemon() {
     let digest = run(&mut image(&world, &["push", &reference, &copy]));
     assert!(digest.starts_with("sha256:"), "{digest}");
     let file = world.path("out.tar");
-    run(&mut image(&world, &["export", &reference, "--output", file.to_str().unwrap()]));
+    run(&mut image(&world, &["save", &reference, "--output", file.to_str().unwrap()]));
     assert!(run(&mut image(&world, &["verify"])).contains("1 images, 1 layers"));
     world.crictl(&["rmi", &id]);
     // The copy in the registry is as good, and so is the archive, from standard input.
     world.crictl(&["pull", &copy]);
-    let mut import = image(&world, &["import"]);
-    let import = import.stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
-    assert!(said(&import).contains(&id) && said(&import).contains(&reference), "{}", said(&import));
+    let mut load = image(&world, &["load"]);
+    let load = load.stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
+    assert!(said(&load).contains(&id) && said(&load).contains(&reference), "{}", said(&load));
     run(&mut image(&world, &["rm", &copy]));
     assert!(world.crictl(&["images", "-q"]).contains(&id), "it has another name");
     run(&mut image(&world, &["rm", &reference]));
@@ -82,10 +82,13 @@ fn without_a_daemon() {
     let id = run(image(&world, &["pull", &reference]).stderr(Stdio::null()));
     assert!(run(&mut image(&world, &["ls"])).contains(&reference));
     let file = world.path("out.tar");
-    run(&mut image(&world, &["export", &id, "--output", file.to_str().unwrap()]));
+    run(&mut image(&world, &["save", &id, "--output", file.to_str().unwrap()]));
     run(&mut image(&world, &["rm", &id]));
     assert!(!run(&mut image(&world, &["ls"])).contains(&reference));
-    run(&mut image(&world, &["import", file.to_str().unwrap(), "--name", "r.example/own:1"]));
+    run(&mut image(
+        &world,
+        &["load", "--input", file.to_str().unwrap(), "--name", "r.example/own:1"],
+    ));
     assert!(run(&mut image(&world, &["verify", "--repair"])).contains("1 images, 1 layers"));
     world.start();
     assert!(!world.log().contains("was not closed in order"), "{}", world.log());

@@ -1,9 +1,11 @@
 //! The orlop binary: command line, configuration, wiring.
 
+mod args;
 mod build;
 mod check;
 mod cli;
 mod config;
+mod dispatch;
 mod door;
 mod health;
 mod host;
@@ -23,19 +25,10 @@ mod suggest;
 mod telemetry;
 
 use clap::Parser;
-use cli::{Cli, Command};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Serve(arguments) => serve::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Config(arguments) => config::command(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Image(arguments) => image::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Build(arguments) => build::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Version => version().map(|()| ExitCode::SUCCESS),
-    };
-    match done {
+    match dispatch::run(cli::Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             use std::io::Write;
@@ -43,10 +36,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn version() -> anyhow::Result<()> {
-    use std::io::Write;
-    writeln!(std::io::stdout(), "orlop {}", env!("CARGO_PKG_VERSION"))?;
-    Ok(())
 }

@@ -87,15 +87,6 @@ pub(crate) struct BuildArgs {
     /// What to do: build, check, targets; with ,format=json for programs.
     #[arg(long, value_name = "WHAT", default_value = "build")]
     pub(crate) call: String,
-    /// Configuration file, as of orlop serve.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Directory of durable state [default: /var/lib/orlop].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
-    /// Directory of live state [default: /run/orlop].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) run: Option<PathBuf>,
     /// The shim's program [default: orlop-shim beside this one].
     #[arg(long, value_name = "FILE")]
     pub(crate) shim: Option<PathBuf>,

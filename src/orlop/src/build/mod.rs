@@ -9,7 +9,7 @@ mod source;
 
 pub(crate) use args::BuildArgs;
 
-use crate::cli::SettingArgs;
+use crate::cli::{Place, SettingArgs};
 use crate::config::{Config, Sources};
 use crate::{lock, serve};
 use anyhow::{Context, bail};
@@ -34,8 +34,8 @@ use tokio_util::sync::CancellationToken;
 const SHM: u64 = 64 << 20;
 
 /// Builds, checks or lists.
-pub(crate) fn run(arguments: &BuildArgs) -> anyhow::Result<()> {
-    let config = config(arguments)?;
+pub(crate) fn run(place: &Place, arguments: &BuildArgs) -> anyhow::Result<()> {
+    let config = config(place, arguments)?;
     let source = Source::find(arguments, &config.run.join("build"))?;
     let call = if arguments.check { "check" } else { &arguments.call };
     if call != "build" {
@@ -89,15 +89,9 @@ struct Opened {
     network: Network,
 }
 
-fn config(arguments: &BuildArgs) -> anyhow::Result<Config> {
-    let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-    let settings = SettingArgs {
-        config: arguments.config.clone(),
-        root: text(&arguments.root),
-        run: text(&arguments.run),
-        shim: text(&arguments.shim),
-        ..SettingArgs::default()
-    };
+fn config(place: &Place, arguments: &BuildArgs) -> anyhow::Result<Config> {
+    let shim = arguments.shim.as_ref().map(|path| path.display().to_string());
+    let settings = place.with(SettingArgs { shim, ..SettingArgs::default() });
     Ok(Sources::new(&settings).load()?.config)
 }
 

@@ -1,24 +1,22 @@
-//! `orlop image`: images of a node, through its daemon or without one.
+//! Commands on images, through the node's daemon or without one.
 
-mod cli;
 mod progress;
 mod transfer;
 
-pub(crate) use cli::ImageArgs;
-
+use crate::args::images::{ImageCall, ImageCommand, RmiArgs};
+use crate::cli::Place;
 use crate::config::{Loaded, Sources};
 use crate::door::{Door, Images};
 use crate::size::size;
 use anyhow::{Context, bail};
-use cli::Call;
 use orlop_api::images_v1 as v1;
 use serde_json::Value;
 use std::io::Write;
 
 /// Carries out one command. What it prints goes to standard output, everything else to standard
 /// error.
-pub(crate) fn run(arguments: &ImageArgs) -> anyhow::Result<()> {
-    let Loaded { config, .. } = Sources::new(&arguments.place.settings()).load()?;
+pub(crate) fn run(place: &Place, command: &ImageCommand) -> anyhow::Result<()> {
+    let Loaded { config, .. } = Sources::new(&place.settings()).load()?;
     crate::logging::start_quiet();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -27,7 +25,7 @@ pub(crate) fn run(arguments: &ImageArgs) -> anyhow::Result<()> {
         .context("worker threads cannot be started")?;
     let done = runtime.block_on(async {
         let door = Door::to_images(&config).await?;
-        let done = call(&door, &arguments.call).await;
+        let done = command_at(&door, command).await;
         door.close().await;
         done
     });
@@ -35,68 +33,89 @@ pub(crate) fn run(arguments: &ImageArgs) -> anyhow::Result<()> {
     done
 }
 
-async fn call(door: &Door, call: &Call) -> anyhow::Result<()> {
+async fn command_at(door: &Door, command: &ImageCommand) -> anyhow::Result<()> {
     let client = &mut door.images();
     let mut out = std::io::stdout().lock();
-    match call {
-        Call::Pull { name, login } => transfer::pull(client, name, login).await?,
-        Call::Push { image, target, login } => {
-            transfer::push(client, image, target.as_deref(), login).await?;
+    match command {
+        ImageCommand::Call(ImageCall::Pull(arguments)) => {
+            transfer::pull(client, &arguments.name, &arguments.login).await?;
         }
-        Call::Import { file, name } => transfer::import(client, file, name).await?,
-        Call::Export { image, output } => transfer::export(client, image, output).await?,
-        Call::Tag { image, name } => {
+        ImageCommand::Call(ImageCall::Push(arguments)) => {
+            let target = arguments.target.as_deref();
+            transfer::push(client, &arguments.image, target, &arguments.login).await?;
+        }
+        ImageCommand::Call(ImageCall::Load(arguments)) => {
+            transfer::load(client, &arguments.input, &arguments.name).await?;
+        }
+        ImageCommand::Call(ImageCall::Save(arguments)) => {
+            transfer::save(client, &arguments.images, &arguments.output).await?;
+        }
+        ImageCommand::Call(ImageCall::Tag { image, name }) => {
             let request = v1::TagRequest { image: image.clone(), name: name.clone() };
             client.tag(request).await.map_err(said)?;
         }
-        Call::Rm { image } => {
-            let mut absent = Vec::new();
-            for image in image {
-                let request = v1::RemoveRequest { image: image.clone() };
-                if !client.remove(request).await.map_err(said)?.into_inner().removed {
-                    absent.push(image.as_str());
-                }
-            }
-            if !absent.is_empty() {
-                bail!("not present: {}", absent.join(", "));
-            }
+        ImageCommand::Call(ImageCall::History(arguments)) => {
+            history(&mut out, &inspect(client, &arguments.image).await?)?;
         }
-        Call::Ls => {
+        ImageCommand::Call(ImageCall::Import(_)) => {
+            bail!("import is not there yet in this version")
+        }
+        ImageCommand::Rm(arguments) => remove(client, arguments).await?,
+        ImageCommand::Ls(_) => {
             let list = client.list(v1::ListRequest {}).await.map_err(said)?.into_inner();
             list_images(&mut out, list.images)?;
         }
-        Call::Inspect { image } => {
-            let json = inspect(client, image).await?;
-            writeln!(out, "{}", serde_json::to_string_pretty(&json)?)?;
+        ImageCommand::Inspect(arguments) => {
+            for image in &arguments.images {
+                let json = inspect(client, image).await?;
+                writeln!(out, "{}", serde_json::to_string_pretty(&json)?)?;
+            }
         }
-        Call::History { image } => history(&mut out, &inspect(client, image).await?)?,
-        Call::Prune { all } => {
-            let request = v1::PruneRequest { all: *all };
+        ImageCommand::Prune(arguments) => {
+            let request = v1::PruneRequest { all: arguments.all };
             let done = client.prune(request).await.map_err(said)?.into_inner();
             for id in &done.removed {
                 writeln!(out, "{id}")?;
             }
             writeln!(out, "{} images removed, {} freed", done.removed.len(), size(done.bytes))?;
         }
-        Call::Verify { repair } => {
+        ImageCommand::Verify { repair } => {
             let request = v1::VerifyRequest { repair: *repair };
             verify(&mut out, &client.verify(request).await.map_err(said)?.into_inner())?;
         }
-        Call::Pulls => {
-            let pulls = client.pulls(v1::PullsRequest {}).await.map_err(said)?.into_inner().pulls;
-            for pull in pulls {
-                writeln!(
-                    out,
-                    "{}  {} of {} layers  {} of {}  for {:.0} s",
-                    pull.reference,
-                    pull.layers_done,
-                    pull.layers,
-                    size(pull.bytes_done),
-                    size(pull.bytes),
-                    pull.seconds
-                )?;
-            }
+        ImageCommand::Pulls => pulls(&mut out, client).await?,
+        ImageCommand::Build(_) => bail!("a build has a way of its own"),
+    }
+    Ok(())
+}
+
+async fn remove(client: &mut Images, arguments: &RmiArgs) -> anyhow::Result<()> {
+    let mut absent = Vec::new();
+    for image in &arguments.images {
+        let request = v1::RemoveRequest { image: image.clone() };
+        if !client.remove(request).await.map_err(said)?.into_inner().removed {
+            absent.push(image.as_str());
         }
+    }
+    if !absent.is_empty() && !arguments.force {
+        bail!("not present: {}", absent.join(", "));
+    }
+    Ok(())
+}
+
+async fn pulls(out: &mut impl Write, client: &mut Images) -> anyhow::Result<()> {
+    let pulls = client.pulls(v1::PullsRequest {}).await.map_err(said)?.into_inner().pulls;
+    for pull in pulls {
+        writeln!(
+            out,
+            "{}  {} of {} layers  {} of {}  for {:.0} s",
+            pull.reference,
+            pull.layers_done,
+            pull.layers,
+            size(pull.bytes_done),
+            size(pull.bytes),
+            pull.seconds
+        )?;
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! Commands that move much: pull, push, import, export.
+//! Commands that move much: pull, push, load, save.
 
-use super::cli::Login;
 use super::progress::Display;
 use super::said;
+use crate::args::images::Login;
 use crate::door::Images as Client;
 use anyhow::{Context, bail};
 use orlop_api::images_v1 as v1;
@@ -91,11 +91,7 @@ fn is_standard(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-pub(super) async fn import(
-    client: &mut Client,
-    file: &Path,
-    names: &[String],
-) -> anyhow::Result<()> {
+pub(super) async fn load(client: &mut Client, file: &Path, names: &[String]) -> anyhow::Result<()> {
     if is_standard(file) && std::io::stdin().is_terminal() {
         bail!("standard input is a terminal: name a file, or feed an archive in");
     }
@@ -141,7 +137,7 @@ fn read(
     }
 }
 
-pub(super) async fn export(
+pub(super) async fn save(
     client: &mut Client,
     images: &[String],
     output: &Path,

@@ -120,9 +120,9 @@ impl Poller {
         self.add(fd, token, EventFlags::OUT)
     }
 
-    /// Waits for whatever cgroups notify with.
-    pub(crate) fn urgent(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
-        self.add(fd, token, EventFlags::IN | EventFlags::PRI)
+    /// Waits for news of a file of the kernel's. It can always be read: waiting for bytes as well would never wait.
+    pub(crate) fn news(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
+        self.add(fd, token, EventFlags::PRI)
     }
 
     /// Waits for the other side to go, which is always told.
@@ -200,5 +200,16 @@ mod tests {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
         assert_eq!(Token::unpack(u64::MAX), None);
+    }
+
+    /// `/proc/self/mounts` notifies as `memory.events` does: an event is urgent, and there are always bytes.
+    #[test]
+    fn a_file_of_the_kernel_is_quiet_until_there_is_news() {
+        let mounts = std::fs::File::open("/proc/self/mounts").unwrap();
+        let (poller, mut ready) = (Poller::new().unwrap(), Vec::new());
+        poller.news(&mounts, Token::Oom).unwrap();
+        // Somebody may mount something just now; that is told once.
+        let quiet = (0..100).any(|_| poller.wait(Some(0), &mut ready).is_ok() && ready.is_empty());
+        assert!(quiet);
     }
 }

@@ -122,7 +122,11 @@ impl Container {
     /// Listens for memory kills, where the host tells of them.
     pub(crate) fn watch_memory(&mut self, poller: &Poller) {
         let Ok(notifier) = self.cgroup.oom_notifier() else { return };
-        if poller.urgent(notifier.fd(), Token::Oom).is_ok() {
+        let watched = match notifier.is_priority() {
+            true => poller.news(notifier.fd(), Token::Oom),
+            false => poller.readable(notifier.fd(), Token::Oom),
+        };
+        if watched.is_ok() {
             self.oom = Some(notifier);
         }
     }

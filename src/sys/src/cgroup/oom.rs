@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-/// A descriptor that becomes readable (poll: POLLIN or POLLPRI) when the kernel may have killed for memory.
+/// A descriptor whose events say that the kernel may have killed for memory; which events, [`OomNotifier::is_priority`] says.
 #[derive(Debug)]
 pub struct OomNotifier {
     fd: OwnedFd,

@@ -1,0 +1,119 @@
+# What people do with kubectl.
+
+check_service() {
+  k create deployment web --image=$AGNHOST --replicas=2 -- /agnhost netexec --http-port=8080 >/dev/null
+  k expose deployment web --type=NodePort --port=80 --target-port=8080 >/dev/null
+  k rollout status deployment/web --timeout=120s
+  pod client 'sleep 100000'
+  ready pod/client
+  local name port
+  name=$(k exec client -- wget -qO- -T 10 "http://web.$ns.svc.cluster.local/hostname")
+  has "$(k get pods -l app=web -o name)" "pod/$name"
+  port=$(k get service web -o jsonpath='{.spec.ports[0].nodePort}')
+  name=$(curl -sS --max-time 10 "http://172.30.0.1:$port/hostname")
+  has "$(k get pods -l app=web -o name)" "pod/$name"
+  # A pod reaches itself through its own service.
+  for name in $(k get pods -l app=web -o name); do
+    k exec "$name" -- wget -qO- -T 10 "http://web/hostname" >/dev/null
+  done
+}
+
+check_logs() {
+  pod lines 'for i in 1 2 3 4 5; do echo line $i; echo error $i >&2; sleep .3; done; printf end'
+  k wait --for=jsonpath='{.status.phase}'=Running pod/lines --timeout=60s >/dev/null ||
+    k wait --for=jsonpath='{.status.phase}'=Succeeded pod/lines --timeout=60s >/dev/null
+  local all; all=$(k logs -f lines) # ends by itself with the container
+  is "$(grep -c ^line <<<"$all") $(grep -c ^error <<<"$all")" "5 5"
+  has "$all" end
+  is "$(k logs --tail=1 lines)" end
+}
+
+check_exec() {
+  pod w 'sleep 100000'
+  ready pod/w
+  local status=0
+  k exec w -- sh -c 'exit 7' 2>/dev/null || status=$?
+  is $status 7
+  is "$(echo through | k exec -i w -- cat)" through
+  is "$(head -c 3000000 /dev/zero | k exec -i w -- wc -c)" 3000000
+  is "$(k exec w -- sh -c 'echo out; echo err >&2' 2>/dev/null)" out
+  # A terminal on both sides: the shell sees one, and its size.
+  local seen; seen=$(script -qec "stty rows 33 cols 77; kubectl -n $ns exec -it w -- sh -c 'tty; sleep 1; stty size'" /dev/null </dev/null | tr -d '\r')
+  has "$seen" /dev/pts/0
+  has "$seen" "33 77"
+}
+
+check_attach() {
+  apply <<Y
+apiVersion: v1
+kind: Pod
+metadata: {name: reader}
+spec:
+  containers:
+  - {name: c, image: $BUSYBOX, imagePullPolicy: Never, stdin: true, stdinOnce: true, command: [sh, -c, 'while read line; do echo "got \$line"; done; echo over']}
+  restartPolicy: Never
+Y
+  ready pod/reader
+  local seen; seen=$(printf 'one\ntwo\n' | k attach -i reader -q)
+  has "$seen" "got two"
+  k wait --for=jsonpath='{.status.phase}'=Succeeded pod/reader --timeout=60s >/dev/null
+  is "$(k logs reader | tail -n 1)" over
+}
+
+check_cp() {
+  pod w 'sleep 100000'
+  ready pod/w
+  local dir; dir=$(mktemp -d)
+  mkdir -p "$dir/tree/deep"
+  head -c 2000000 /dev/urandom >"$dir/tree/deep/file"
+  k cp "$dir/tree" w:/tmp/tree >/dev/null
+  k cp w:/tmp/tree "$dir/back" >/dev/null
+  diff -r "$dir/tree" "$dir/back"
+  rm -rf "$dir"
+}
+
+check_port_forward() {
+  k run web --image=$AGNHOST --image-pull-policy=Never -- netexec --http-port=8080 >/dev/null
+  ready pod/web
+  local out; out=$(mktemp)
+  k port-forward pod/web :8080 >"$out" &
+  local forward=$!
+  eventually 20 grep -q Forwarding "$out"
+  local port; port=$(sed -n 's/Forwarding from 127.0.0.1:\([0-9]*\).*/\1/p' "$out")
+  is "$(curl -sS --max-time 10 "http://127.0.0.1:$port/hostname")" web
+  is "$(curl -sS --max-time 10 "http://127.0.0.1:$port/echo?msg=twice")" twice
+  kill $forward
+}
+
+check_debug() {
+  pod w 'sleep 100000'
+  ready pod/w
+  k debug w --image=$BUSYBOX --image-pull-policy=Never --target=w -c look -- sh -c 'ps; cat /proc/1/root/etc/hostname; sleep 100000' >/dev/null
+  eventually 60 equals w '.status.ephemeralContainerStatuses[0].state.running.startedAt' "$(of w '.status.ephemeralContainerStatuses[0].state.running.startedAt')"
+  eventually 60 has_log w look 'sleep 100000'
+  k logs w -c look | grep -q '^ *1 .*sleep 100000' # the target's first process
+}
+has_log() { has "$(k logs "$1" -c "$2")" "$3"; }
+
+check_stats() {
+  apply <<Y
+apiVersion: v1
+kind: Pod
+metadata: {name: busy}
+spec:
+  containers:
+  - {name: c, image: $BUSYBOX, imagePullPolicy: Never, command: [sh, -c, 'dd if=/dev/zero of=/written bs=1M count=5 2>/dev/null; while :; do :; done']}
+Y
+  ready pod/busy
+  eventually 60 used
+  # The numbers are CRI's, not cadvisor's: this gate makes the kubelet ask the runtime.
+  kubectl get --raw /api/v1/nodes/node1/proxy/metrics/resource | grep "^container_cpu_usage_seconds_total.*namespace=\"$ns\""
+  kubectl get --raw /api/v1/nodes/node1/proxy/metrics/resource | grep "^pod_memory_working_set_bytes.*namespace=\"$ns\""
+  kubectl get --raw /api/v1/nodes/node1/proxy/metrics/cadvisor | grep "^container_memory_working_set_bytes.*namespace=\"$ns\""
+}
+used() { # cpu, memory, network, the writable layer, pressure
+  summary | jq -e --arg ns "$ns" '.pods[] | select(.podRef.namespace == $ns) |
+    .containers[0].cpu.usageNanoCores > 10000000 and .containers[0].memory.workingSetBytes > 0
+    and .containers[0].rootfs.usedBytes > 5000000 and .cpu.usageCoreNanoSeconds > 0 and .memory.workingSetBytes > 0
+    and (.network.interfaces | length) > 0 and .process_stats.process_count > 0 and .containers[0].cpu.psi.some.total >= 0'
+}

@@ -3,6 +3,7 @@
 use crate::{Error, Record, Result};
 use orlop_model::ContainerId;
 use orlop_store::{Durability, RecordDir};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Mutex, watch};
 
@@ -14,6 +15,8 @@ pub struct Container {
     facts: RwLock<Arc<Record>>,
     /// Held by whoever changes what it is: start, end, removal, rename.
     pub(crate) turn: Mutex<()>,
+    /// It is stopped in order to be started again: its end is not one that it is removed after.
+    pub(crate) restarting: AtomicBool,
     /// Held while a record is written; true once it is removed for good.
     writing: Mutex<bool>,
     changed: watch::Sender<()>,
@@ -27,6 +30,7 @@ impl Container {
             records,
             facts: RwLock::new(Arc::new(facts)),
             turn: Mutex::new(()),
+            restarting: AtomicBool::new(false),
             writing: Mutex::new(false),
             changed: watch::Sender::new(()),
         }

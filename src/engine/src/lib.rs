@@ -8,21 +8,27 @@
 //! [`Engine`] is the door. State is facts here, too: a [`Record`] says what happened, one total function
 //! ([`state`]) derives what `ps` shows from it and from what lifecycle knows of the attempt.
 
+mod attempt;
+mod calls;
 mod container;
 mod engine;
 mod error;
 pub mod event;
 mod index;
 pub mod location;
+mod merge;
+mod names;
 mod record;
 pub mod spec;
 mod state;
 
+pub use calls::{NewContainer, PortLine, Summary, Until, UpdateSpec};
 pub use container::Container;
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
 pub use event::{Event, EventLog};
 pub use location::{ExecLocation, Location};
+pub use merge::{Merged, merge};
 pub use record::{Attempt, Ended, Record};
 pub use spec::ContainerSpec;
-pub use state::{Status, state};
+pub use state::{State, Status, state};

@@ -1,9 +1,11 @@
 //! The facts about a container.
 
-use crate::ContainerSpec;
+use crate::{ContainerSpec, Merged};
 use orlop_model::{ContainerId, Digest, SandboxId, Timestamp};
+use orlop_spec::request::PortMapping;
 use orlop_store::Record as Stored;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// What happened to a container. Facts only: states follow from them, see [`crate::state`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +20,8 @@ pub struct Record {
     pub created_at: Timestamp,
     /// Id of its image, which its layer keeps.
     pub image: Digest,
+    /// What spec and image make together.
+    pub merged: Merged,
     /// How many starts there were.
     #[serde(default)]
     pub attempts: u32,
@@ -45,6 +49,12 @@ pub struct Attempt {
     /// Its processes were told to hold still.
     #[serde(default)]
     pub paused: bool,
+    /// Ports of the host that are its.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
+    /// Addresses on networks that people made, by their names.
+    #[serde(default)]
+    pub networks: Vec<(String, Vec<IpAddr>)>,
 }
 
 /// How an attempt ended.

@@ -8,7 +8,7 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use orlop_image::{Image, UserDatabase};
 use orlop_model::Signal;
 use orlop_spec::request::{
-    ContainerConfig, ImageSpec, NamespaceMode, SecurityProfile, UserNamespace,
+    ContainerConfig, ImageSpec, NamespaceMode, Owner, SecurityProfile, UserNamespace,
 };
 use orlop_spec::{
     CgroupLayout, DeviceKind, Group, Namespace, Namespaces, ResolvedDevice, User, UserTable,
@@ -160,7 +160,10 @@ fn target_namespace(context: &Context, sandbox: &Sandbox, target: &str) -> Resul
     };
     let container =
         context.index.find_container(target)?.ok_or_else(|| wrong("no such container"))?;
-    if container.sandbox != sandbox.id {
+    // People may join any of their containers; a pod's own are its own.
+    if container.owner != sandbox.owner
+        || (sandbox.owner == Owner::Cri && container.sandbox != sandbox.id)
+    {
         return Err(wrong("the container belongs to another pod; name one of the same pod"));
     }
     match (container.state(), container.view().pid) {

@@ -1,0 +1,15 @@
+//! What can be asked of containers.
+
+mod create;
+mod inspect;
+mod remove;
+mod run;
+mod show;
+mod update;
+mod wait;
+
+pub use create::NewContainer;
+pub(crate) use remove::ended;
+pub use show::{PortLine, Summary};
+pub use update::UpdateSpec;
+pub use wait::Until;

@@ -133,6 +133,9 @@ fn of_archive(error: &ArchiveError) -> Code {
     }
 }
 
+/// Metadata of a failed start: what a shell would say of it, 125 to 127.
+pub const EXIT_CODE: &str = "orlop-exit-code";
+
 /// The reply of a call; a failure is logged here and nowhere else.
 pub(crate) fn answer<T>(
     call: &'static str,
@@ -149,7 +152,11 @@ pub(crate) fn answer<T>(
                 Code::NotFound | Code::Unimplemented => tracing::debug!(call, ?code, "{text}"),
                 _ => tracing::info!(call, ?code, "{text}"),
             }
-            Err(Status::new(code, text))
+            let mut status = Status::new(code, text);
+            if let ApiError::Engine(orlop_engine::Error::Start { exit_code, .. }) = &error {
+                status.metadata_mut().insert(EXIT_CODE, (*exit_code).into());
+            }
+            Err(status)
         }
     }
 }

@@ -27,6 +27,7 @@ mod view;
 
 pub use calls::Observer;
 pub use engine::EngineCalls;
+pub use error::EXIT_CODE;
 pub use limits::{MAX_REQUEST, serve, serve_own};
 pub use own::ImageCalls;
 pub use service::{Api, Handler, Node};

@@ -6,6 +6,7 @@ use crate::args::networks::NetworkCall;
 use crate::args::system::SystemCall;
 use crate::args::volumes::VolumeCall;
 use crate::cli::{Cli, Command, Place};
+use crate::container as work;
 use crate::{build, check, config, image, serve};
 use anyhow::bail;
 use std::process::ExitCode;
@@ -25,10 +26,14 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Build(arguments) => build::run(&place, &arguments).map(done),
         Command::Container(call) => container(&place, call),
-        Command::Ps(_) => absent("ps"),
+        Command::Ps(arguments) => work::ps(&place, &arguments),
         Command::Containers { call: ContainerCommand::Call(call) } => container(&place, call),
-        Command::Containers { call: ContainerCommand::Ls(_) } => absent("container ls"),
-        Command::Containers { call: ContainerCommand::Inspect(_) } => absent("container inspect"),
+        Command::Containers { call: ContainerCommand::Ls(arguments) } => {
+            work::ps(&place, &arguments)
+        }
+        Command::Containers { call: ContainerCommand::Inspect(arguments) } => {
+            work::inspect(&place, &arguments.of.containers)
+        }
         Command::Containers { call: ContainerCommand::Prune(_) } => absent("container prune"),
         Command::Image(call) => image::run(&place, &ImageCommand::Call(call)).map(done),
         Command::Images(list) => image::run(&place, &ImageCommand::Ls(list)).map(done),
@@ -61,27 +66,27 @@ fn absent(command: &str) -> anyhow::Result<ExitCode> {
     bail!("{command} is not there yet in this version")
 }
 
-fn container(_: &Place, call: ContainerCall) -> anyhow::Result<ExitCode> {
+fn container(place: &Place, call: ContainerCall) -> anyhow::Result<ExitCode> {
     match call {
-        ContainerCall::Run(_) => absent("run"),
-        ContainerCall::Create(_) => absent("create"),
-        ContainerCall::Start(_) => absent("start"),
-        ContainerCall::Stop(_) => absent("stop"),
-        ContainerCall::Restart(_) => absent("restart"),
-        ContainerCall::Kill(_) => absent("kill"),
-        ContainerCall::Pause(_) => absent("pause"),
-        ContainerCall::Unpause(_) => absent("unpause"),
-        ContainerCall::Rm(_) => absent("rm"),
+        ContainerCall::Run(arguments) => work::run(place, &arguments),
+        ContainerCall::Create(arguments) => work::create(place, &arguments),
+        ContainerCall::Start(arguments) => work::start(place, &arguments.of.containers),
+        ContainerCall::Stop(arguments) => work::stop(place, &arguments),
+        ContainerCall::Restart(arguments) => work::restart(place, &arguments),
+        ContainerCall::Kill(arguments) => work::kill(place, &arguments),
+        ContainerCall::Pause(of) => work::pause(place, &of.containers),
+        ContainerCall::Unpause(of) => work::unpause(place, &of.containers),
+        ContainerCall::Rm(arguments) => work::rm(place, &arguments),
         ContainerCall::Logs(_) => absent("logs"),
         ContainerCall::Exec(_) => absent("exec"),
         ContainerCall::Attach(_) => absent("attach"),
         ContainerCall::Cp(_) => absent("cp"),
         ContainerCall::Top(_) => absent("top"),
         ContainerCall::Stats(_) => absent("stats"),
-        ContainerCall::Wait(_) => absent("wait"),
-        ContainerCall::Port(_) => absent("port"),
-        ContainerCall::Rename(_) => absent("rename"),
-        ContainerCall::Update(_) => absent("update"),
+        ContainerCall::Wait(arguments) => work::wait(place, &arguments),
+        ContainerCall::Port(arguments) => work::port(place, &arguments),
+        ContainerCall::Rename(arguments) => work::rename(place, &arguments),
+        ContainerCall::Update(arguments) => work::update(place, &arguments),
         ContainerCall::Diff(_) => absent("diff"),
         ContainerCall::Commit(_) => absent("commit"),
         ContainerCall::Export(_) => absent("export"),

@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod cli;
 mod config;
+mod container;
 mod dispatch;
 mod door;
 mod health;

@@ -1,14 +1,15 @@
 //! Where the streams of containers and commands are.
 
-use super::{EngineCalls, not_yet};
+use super::{EngineCalls, json, not_yet};
 use crate::engine_v1 as v1;
 use crate::error::ApiError;
 
 pub(super) async fn locate(
-    _calls: &EngineCalls,
-    _request: v1::ContainerRequest,
+    calls: &EngineCalls,
+    request: v1::ContainerRequest,
 ) -> Result<v1::Json, ApiError> {
-    not_yet("locate")
+    let engine = calls.engine()?;
+    json(&engine.locate(&*engine.find(&request.container)?))
 }
 
 pub(super) async fn prepare_exec(
@@ -19,8 +20,8 @@ pub(super) async fn prepare_exec(
 }
 
 pub(super) async fn prepare(
-    _calls: &EngineCalls,
-    _request: v1::ContainerRequest,
+    calls: &EngineCalls,
+    request: v1::ContainerRequest,
 ) -> Result<v1::Json, ApiError> {
-    not_yet("prepare")
+    json(&calls.engine()?.prepare(&request.container).await?)
 }

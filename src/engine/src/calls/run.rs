@@ -134,8 +134,8 @@ impl Engine {
     }
 
     /// Where a container's shim and streams are.
-    pub fn locate(&self, text: &str) -> Result<Location> {
-        Ok(self.0.locate(&*self.find(text)?))
+    pub fn locate(&self, container: &Container) -> Location {
+        self.0.locate(container)
     }
 }
 

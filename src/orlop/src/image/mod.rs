@@ -33,6 +33,11 @@ pub(crate) fn run(place: &Place, command: &ImageCommand) -> anyhow::Result<()> {
     done
 }
 
+/// Pulls an image for another command, with the progress on standard error.
+pub(crate) async fn fetch(images: &mut Images, name: &str, quiet: bool) -> anyhow::Result<()> {
+    transfer::fetch(images, name, quiet).await
+}
+
 async fn command_at(door: &Door, command: &ImageCommand) -> anyhow::Result<()> {
     let client = &mut door.images();
     let mut out = std::io::stdout().lock();

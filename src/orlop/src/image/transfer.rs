@@ -21,7 +21,16 @@ const QUEUE: usize = 8;
 pub(super) async fn pull(client: &mut Client, name: &str, login: &Login) -> anyhow::Result<()> {
     let credentials = credentials(login, name).await?;
     let request = v1::PullRequest { name: name.to_owned(), credentials };
-    follow(client.pull(request).await.map_err(said)?.into_inner()).await
+    let id = follow(client.pull(request).await.map_err(said)?.into_inner(), true).await?;
+    writeln!(std::io::stdout(), "{id}")?;
+    Ok(())
+}
+
+/// Pulls what another command needs: nothing of it on standard output.
+pub(super) async fn fetch(client: &mut Client, name: &str, quiet: bool) -> anyhow::Result<()> {
+    let credentials = credentials(&Login::default(), name).await?;
+    let request = v1::PullRequest { name: name.to_owned(), credentials };
+    follow(client.pull(request).await.map_err(said)?.into_inner(), !quiet).await.map(drop)
 }
 
 pub(super) async fn push(
@@ -33,16 +42,19 @@ pub(super) async fn push(
     let credentials = credentials(login, target.unwrap_or(image)).await?;
     let target = target.unwrap_or_default().to_owned();
     let request = v1::PushRequest { image: image.to_owned(), target, credentials };
-    follow(client.push(request).await.map_err(said)?.into_inner()).await
+    let digest = follow(client.push(request).await.map_err(said)?.into_inner(), true).await?;
+    writeln!(std::io::stdout(), "{digest}")?;
+    Ok(())
 }
 
-/// Shows how it goes, and prints the result.
-async fn follow(mut messages: Streaming<v1::Progress>) -> anyhow::Result<()> {
+/// Shows how it goes; the result.
+async fn follow(mut messages: Streaming<v1::Progress>, shown: bool) -> anyhow::Result<String> {
     let mut display = Display::new();
     let result = loop {
         match messages.message().await {
             Ok(Some(message)) if !message.result.is_empty() => break message.result,
-            Ok(Some(message)) => display.show(&message),
+            Ok(Some(message)) if shown => display.show(&message),
+            Ok(Some(_)) => {}
             Ok(None) => bail!("the daemon ended in the middle"),
             Err(status) => {
                 display.end();
@@ -51,8 +63,7 @@ async fn follow(mut messages: Streaming<v1::Progress>) -> anyhow::Result<()> {
         }
     };
     display.end();
-    writeln!(std::io::stdout(), "{result}")?;
-    Ok(())
+    Ok(result)
 }
 
 /// Those that were given, else what the user's own files have for the registry.

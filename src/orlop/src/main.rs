@@ -21,6 +21,7 @@ mod probe;
 mod reload;
 mod runtimes;
 mod serve;
+mod show;
 mod size;
 mod suggest;
 mod telemetry;

@@ -11,17 +11,38 @@ pub(crate) const NAME: &str = "orlop";
 
 /// The built-in network as a configuration list: what it does can be read there.
 pub(crate) fn list(settings: &BuiltinBridge, ipv6: bool) -> Result<List, NetworkError> {
-    let bytes = document(settings, ipv6).to_string().into_bytes();
+    let bytes = document(settings, ipv6, true, "open").to_string().into_bytes();
     List::parse(&bytes).map_err(|why| NetworkError::Invalid(format!("built-in network: {why}")))
 }
 
-fn document(settings: &BuiltinBridge, ipv6: bool) -> Value {
+/// The same network for containers of people: with addresses of their own choice, and kept apart from
+/// the networks that people made.
+pub(crate) fn people(
+    settings: &BuiltinBridge,
+    default_route: bool,
+) -> Result<String, NetworkError> {
+    let ipv6 = settings.subnet6.is_some() && host_has_ipv6();
+    let mut document = document(settings, ipv6, default_route, "same-bridge");
+    if let Some(bridge) = document.pointer_mut("/plugins/0") {
+        bridge["capabilities"] = json!({"mac": true, "ips": true});
+    }
+    Ok(document.to_string())
+}
+
+fn document(settings: &BuiltinBridge, ipv6: bool, default_route: bool, policy: &str) -> Value {
     let mut ranges = vec![json!([{"subnet": settings.subnet.trunc().to_string()}])];
     let mut routes = vec![json!({"dst": "0.0.0.0/0"})];
     if let (true, Some(subnet)) = (ipv6, settings.subnet6) {
         ranges.push(json!([{"subnet": subnet.trunc().to_string()}]));
         routes.push(json!({"dst": "::/0"}));
     }
+    if !default_route {
+        routes.clear();
+    }
+    let firewall = match policy {
+        "open" => json!({"type": "firewall"}),
+        policy => json!({"type": "firewall", "ingressPolicy": policy}),
+    };
     json!({
         "cniVersion": "1.0.0",
         "name": NAME,
@@ -35,7 +56,7 @@ fn document(settings: &BuiltinBridge, ipv6: bool) -> Value {
                 "ipam": {"type": "host-local", "ranges": ranges, "routes": routes},
             },
             {"type": "portmap", "capabilities": {"portMappings": true}},
-            {"type": "firewall"},
+            firewall,
         ],
     })
 }

@@ -1,6 +1,6 @@
 //! What the runtime offers to plugins: `CNI_ARGS` and capability arguments, with the field's keys.
 
-use crate::{AttachRequest, DnsSettings, NetworkError};
+use crate::{AttachRequest, DnsSettings, NetworkError, Place};
 use serde_json::{Map, Value, json};
 
 const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
@@ -52,6 +52,19 @@ pub(crate) fn all(request: &AttachRequest) -> Result<Map<String, Value>, Network
         all.insert("bandwidth".into(), Value::Object(bandwidth));
     }
     Ok(all)
+}
+
+/// What a place adds to that, and takes from it.
+pub(crate) fn of_place(place: &Place, all: &mut Map<String, Value>) {
+    if !place.ports {
+        all.remove("portMappings");
+    }
+    if !place.ips.is_empty() {
+        all.insert("ips".into(), json!(place.ips));
+    }
+    if let Some(mac) = &place.mac {
+        all.insert("mac".into(), json!(mac));
+    }
 }
 
 /// Bits per second, written as Kubernetes writes quantities: `10M`, `1Gi`, `500000`, `1.5G`, `1e6`.

@@ -5,14 +5,16 @@ use crate::cache::{Cache, Entry};
 use crate::conf::{List, PluginConf, plain_name};
 use crate::version::{from_json, to_json};
 use crate::{
-    AttachRequest, Attached, Call, Capabilities, CniResult, NetworkConfig, NetworkError, Plugin,
-    PluginError, exec, netns,
+    AttachRequest, Attached, Attachment, Call, Capabilities, CniResult, NetworkConfig,
+    NetworkError, Place, Plugin, PluginError, exec, netns,
 };
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// The pod's interface, as the field has it.
 const IFNAME: &str = "eth0";
+/// The kernel's limit.
+const MAX_IFNAME: usize = 15;
 
 /// Runs plugins.
 pub(crate) struct Engine {
@@ -71,9 +73,11 @@ impl Engine {
         &self,
         list: &List,
         request: &AttachRequest,
+        place: Option<&Place>,
     ) -> Result<Attached, NetworkError> {
-        let mut entry = self.entry(list, request)?;
-        if let Some(old) = self.cache.find(&list.name, &request.sandbox_id, IFNAME) {
+        let ifname = place.map_or(IFNAME, |place| place.interface.as_str());
+        let mut entry = self.entry(list, request, place)?;
+        if let Some(old) = self.cache.find(&list.name, &request.sandbox_id, ifname) {
             // A start that was cut off: its remains would make this one fail.
             self.undo(&old, request.netns.exists().then_some(request.netns.as_path()), false)?;
         }
@@ -115,6 +119,34 @@ impl Engine {
             outcome = outcome.and(self.undo(&entry, netns, netns_dies));
         }
         outcome
+    }
+
+    /// Detaches a sandbox from one network, whose namespace stays. False: it was not on it.
+    pub(crate) fn leave(
+        &self,
+        network: &str,
+        sandbox: &str,
+        netns: Option<&Path>,
+    ) -> Result<bool, NetworkError> {
+        let mut found = false;
+        for entry in self.cache.entries(Some(sandbox))? {
+            if entry.network_name == network {
+                found = true;
+                self.undo(&entry, netns, false)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The interfaces of one sandbox, or of all, by name.
+    pub(crate) fn attachments(
+        &self,
+        sandbox: Option<&str>,
+    ) -> Result<Vec<Attachment>, NetworkError> {
+        let entries = self.cache.entries(sandbox)?;
+        let mut all: Vec<_> = entries.iter().filter_map(attachment).collect();
+        all.sort_by(|a, b| (&a.sandbox, &a.interface).cmp(&(&b.sandbox, &b.interface)));
+        Ok(all)
     }
 
     /// The sandboxes that have an entry.
@@ -241,17 +273,31 @@ impl Engine {
         work(self.plugin(&conf.kind), &call)
     }
 
-    fn entry(&self, list: &List, request: &AttachRequest) -> Result<Entry, NetworkError> {
+    fn entry(
+        &self,
+        list: &List,
+        request: &AttachRequest,
+        place: Option<&Place>,
+    ) -> Result<Entry, NetworkError> {
         if !plain_name(&request.sandbox_id) {
             return Err(NetworkError::Invalid(format!(
                 "sandbox id {:?} is not valid for CNI",
                 request.sandbox_id
             )));
         }
+        let ifname = place.map_or(IFNAME, |place| place.interface.as_str());
+        if !plain_name(ifname) || ifname.len() > MAX_IFNAME {
+            return Err(NetworkError::Invalid(format!(
+                "interface name {ifname:?} is not valid: use 1 to {MAX_IFNAME} letters and digits"
+            )));
+        }
         let mut entry =
-            Entry::new(&request.sandbox_id, IFNAME, &list.name, &list.bytes, &request.netns);
+            Entry::new(&request.sandbox_id, ifname, &list.name, &list.bytes, &request.netns);
         entry.cni_args = crate::capability::args(request)?;
         entry.capability_args = crate::capability::all(request)?;
+        if let Some(place) = place {
+            crate::capability::of_place(place, &mut entry.capability_args);
+        }
         Ok(entry)
     }
 }
@@ -278,6 +324,21 @@ fn parse(entry: &Entry) -> Result<List, NetworkError> {
             "the cached configuration of sandbox {} cannot be used: {why}",
             entry.container_id
         ))
+    })
+}
+
+/// What a finished entry says of the interface in the sandbox.
+fn attachment(entry: &Entry) -> Option<Attachment> {
+    let result = previous(entry, &parse(entry).ok()?)?;
+    let inside = |name: &str, sandbox: &str| name == entry.if_name && !sandbox.is_empty();
+    let mac = result.interfaces.iter().find(|one| inside(&one.name, &one.sandbox));
+    Some(Attachment {
+        sandbox: entry.container_id.clone(),
+        network: entry.network_name.clone(),
+        interface: entry.if_name.clone(),
+        mac: mac.map(|one| one.mac.clone()).unwrap_or_default(),
+        addresses: result.ips.iter().map(|ip| ip.address).collect(),
+        gateways: result.ips.iter().filter_map(|ip| ip.gateway).collect(),
     })
 }
 

@@ -34,6 +34,7 @@ mod sysctl;
 #[cfg(test)]
 mod tests;
 mod tuning;
+mod user;
 mod version;
 mod veth;
 mod watch;
@@ -45,7 +46,8 @@ pub use error::NetworkError;
 pub use network::{Network, inspect};
 pub use plugin::{Call, Capabilities, Plugin, PluginError};
 pub use request::{
-    AttachRequest, Attached, DetachRequest, DnsSettings, Namespaces, NetworkStatus, PortMapping,
-    Protocol,
+    AttachRequest, Attached, Attachment, DetachRequest, DnsSettings, Namespaces, NetworkStatus,
+    Place, PortMapping, Protocol,
 };
 pub use result::{CniResult, Dns, Interface, Ip, Route};
+pub use user::{UserNetwork, UserSubnet, free_subnet, subnets_of_host};

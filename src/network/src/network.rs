@@ -5,8 +5,8 @@ use crate::engine::{self, Engine, report};
 use crate::pool::Pool;
 use crate::watch::DirWatch;
 use crate::{
-    AttachRequest, Attached, DetachRequest, Namespaces, NetworkConfig, NetworkError, NetworkStatus,
-    builtin, hostlocal, netns, sysctl,
+    AttachRequest, Attached, Attachment, DetachRequest, Namespaces, NetworkConfig, NetworkError,
+    NetworkStatus, Place, builtin, hostlocal, netns, sysctl,
 };
 use orlop_sys::process::{IdMap, Namespaces as Kinds};
 use rustix::thread::LinkNameSpaceType;
@@ -160,10 +160,7 @@ impl Network {
     /// Attaches a sandbox. A failed attachment is undone before the error is returned.
     pub async fn attach(&self, request: AttachRequest) -> Result<Attached, NetworkError> {
         let span = operation!("network.add");
-        let attached = self.blocking(move |inner| {
-            let list = inner.list()?;
-            inner.engine.attach(&list, &request)
-        });
+        let attached = self.blocking(move |inner| inner.attach(&request));
         measured(span, attached).await
     }
 
@@ -171,9 +168,60 @@ impl Network {
     /// The interface in one of our own namespaces ends with it: call [`Self::release`] next.
     pub async fn detach(&self, request: DetachRequest) -> Result<(), NetworkError> {
         let span = operation!("network.del");
-        let detached =
-            self.blocking(move |inner| inner.detach(&request.sandbox_id, request.netns.as_deref()));
+        let detached = self.blocking(move |inner| inner.detach(&request));
         measured(span, detached).await
+    }
+
+    /// Gives a sandbox that is there one more interface; what `places` of the request says is not looked
+    /// at.
+    pub async fn connect(
+        &self,
+        request: AttachRequest,
+        place: Place,
+    ) -> Result<Attached, NetworkError> {
+        self.blocking(move |inner| inner.join(&request, &place)).await
+    }
+
+    /// Takes the interface away that a sandbox has on a network, by the name of its list. False: it has
+    /// none.
+    pub async fn disconnect(
+        &self,
+        network: &str,
+        sandbox_id: &str,
+        netns: Option<PathBuf>,
+    ) -> Result<bool, NetworkError> {
+        let (network, sandbox) = (network.to_owned(), sandbox_id.to_owned());
+        self.blocking(move |inner| inner.engine.leave(&network, &sandbox, netns.as_deref())).await
+    }
+
+    /// The interfaces of a sandbox, or of all, in the order of their names.
+    pub async fn attachments(
+        &self,
+        sandbox_id: Option<&str>,
+    ) -> Result<Vec<Attachment>, NetworkError> {
+        let sandbox = sandbox_id.map(str::to_owned);
+        self.blocking(move |inner| inner.engine.attachments(sandbox.as_deref())).await
+    }
+
+    /// Where people's containers are that chose no network: the built-in bridge, whatever `conf_dir` has.
+    /// `default_route`: it is the way out.
+    pub fn default_bridge(&self, default_route: bool) -> Result<String, NetworkError> {
+        builtin::people(&self.0.config.builtin, default_route)
+    }
+
+    /// What the default bridge is.
+    pub fn default_bridge_settings(&self) -> crate::BuiltinBridge {
+        self.0.config.builtin.clone()
+    }
+
+    /// Makes the bridge of a network that people made, with its addresses; it may be there.
+    pub async fn make_bridge(&self, network: crate::UserNetwork) -> Result<(), NetworkError> {
+        self.blocking(move |_| crate::user::make_bridge(&network)).await
+    }
+
+    /// Removes what is left of a network that nobody is on: its bridge and its address files.
+    pub async fn remove_bridge(&self, network: crate::UserNetwork) -> Result<(), NetworkError> {
+        self.blocking(move |inner| crate::user::remove(&network, &inner.config.ipam_dir)).await
     }
 
     /// Checks that a sandbox is attached as its result says.
@@ -279,10 +327,37 @@ impl Inner {
         current.list.clone().ok_or_else(|| NetworkError::NotReady(current.status.message.clone()))
     }
 
-    fn detach(&self, sandbox: &str, netns: Option<&Path>) -> Result<(), NetworkError> {
-        let network = self.list().ok().map(|list| list.name.clone());
+    fn attach(&self, request: &AttachRequest) -> Result<Attached, NetworkError> {
+        let Some(places) = &request.places else {
+            return self.engine.attach(&*self.list()?, request, None);
+        };
+        let mut all = Attached::default();
+        for place in places {
+            match self.join(request, place) {
+                Ok(one) => all.add(one),
+                Err(error) => {
+                    let (id, netns) = (&request.sandbox_id, Some(request.netns.as_path()));
+                    if let Err(left) = self.engine.detach(None, id, netns, false) {
+                        tracing::warn!(sandbox = id, error = %report(&left), "a failed attachment was not undone wholly; it is tried again when the sandbox is removed");
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn join(&self, request: &AttachRequest, place: &Place) -> Result<Attached, NetworkError> {
+        let list = List::parse(place.list.as_bytes()).map_err(NetworkError::Invalid)?;
+        self.engine.attach(&list, request, Some(place))
+    }
+
+    fn detach(&self, request: &DetachRequest) -> Result<(), NetworkError> {
+        let (sandbox, netns) = (&request.sandbox_id, request.netns.as_deref());
+        let network = self.list().ok().filter(|_| !request.everywhere);
+        let network = network.as_ref().map(|list| list.name.as_str());
         let dies = netns.is_some_and(|netns| self.pool.owns(netns));
-        self.engine.detach(network.as_deref(), sandbox, netns, dies)
+        self.engine.detach(network, sandbox, netns, dies)
     }
 
     fn recover(&self, slots: &[String], sandboxes: &[String]) -> Result<(), NetworkError> {

@@ -84,10 +84,55 @@ pub struct AttachRequest {
     pub dns: DnsSettings,
     /// The pod's cgroup, for plugins with the `cgroupPath` capability.
     pub cgroup: Option<String>,
+    /// Interfaces on networks that people chose; `None`: one, on the network of `conf_dir`.
+    pub places: Option<Vec<Place>>,
+}
+
+impl Attached {
+    /// Adds another interface; the first one's network and result stay.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.ips.extend(other.ips);
+        if self.network.is_empty() {
+            self.network = other.network;
+            self.result = other.result;
+        }
+    }
+}
+
+/// An interface on a network of people's choice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The network, as the text of a CNI configuration list (see [`crate::UserNetwork::list`]).
+    pub list: String,
+    /// Name of the interface in the sandbox.
+    pub interface: String,
+    /// Addresses of its own choice, one of a family at most.
+    pub ips: Vec<IpAddr>,
+    /// Hardware address.
+    pub mac: Option<String>,
+    /// Whether the sandbox's host ports lead here.
+    pub ports: bool,
+}
+
+/// An interface that a sandbox has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Sandbox id.
+    pub sandbox: String,
+    /// Name of the network, as its list has it.
+    pub network: String,
+    /// Name in the sandbox.
+    pub interface: String,
+    /// Hardware address; empty: not known.
+    pub mac: String,
+    /// Addresses with the prefix lengths of their subnets.
+    pub addresses: Vec<ipnet::IpNet>,
+    /// The gateways of those, in their order.
+    pub gateways: Vec<IpAddr>,
 }
 
 /// A sandbox that is on its network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
     /// The pod's addresses, in the result's order; the first one is the pod's own.
     pub ips: Vec<IpAddr>,
@@ -110,6 +155,8 @@ pub struct DetachRequest {
     pub namespace: String,
     /// Pod uid.
     pub uid: String,
+    /// It may be on other networks than that of `conf_dir`.
+    pub everywhere: bool,
 }
 
 /// What Status answers for the condition NetworkReady.

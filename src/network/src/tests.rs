@@ -6,3 +6,4 @@ mod engine;
 mod harness;
 mod pool;
 mod speed;
+mod user;

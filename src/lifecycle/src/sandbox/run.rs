@@ -216,6 +216,7 @@ impl Making {
             annotations: config.annotations.clone(),
             dns: DnsSettings { servers: dns.servers, searches: dns.searches, options: dns.options },
             cgroup: Some(self.facts.cgroup_parent.clone()),
+            places: None,
         };
         let attached = self.context.network.attach(request).await;
         attached.map(Some).map_err(|error| self.network_error("attaching the network", error))
@@ -323,6 +324,7 @@ pub(super) fn detach_request(facts: &SandboxRecord) -> DetachRequest {
         name: metadata.name.clone(),
         namespace: metadata.namespace.clone(),
         uid: metadata.uid.clone(),
+        everywhere: false,
     }
 }
 

@@ -7,7 +7,8 @@
 //! means (a zone), as no other table can overrule it.
 //!
 //! `ingressPolicy`: `open` (default) adds nothing. `same-bridge` keeps apart the pods of different
-//! bridges that have the policy. `isolated` keeps apart those of one bridge too, as far as the host
+//! bridges that have the policy. `internal`, which is our own, lets nothing off the bridge and nothing
+//! onto it, whoever sends. `isolated` keeps apart those of one bridge too, as far as the host
 //! filters bridged traffic (`br_netfilter`), which is also how far the reference plugin gets.
 
 mod forward;
@@ -38,6 +39,7 @@ enum Policy {
     Open,
     SameBridge,
     Isolated,
+    Internal,
 }
 
 fn policy(call: &Call<'_>) -> Result<Policy, PluginError> {
@@ -47,8 +49,9 @@ fn policy(call: &Call<'_>) -> Result<Policy, PluginError> {
         "" | "open" => Ok(Policy::Open),
         "same-bridge" => Ok(Policy::SameBridge),
         "isolated" => Ok(Policy::Isolated),
+        "internal" => Ok(Policy::Internal),
         other => Err(PluginError::config(format!(
-            "firewall: ingressPolicy {other:?} is unknown: use open, same-bridge or isolated"
+            "firewall: ingressPolicy {other:?} is unknown: use open, same-bridge, isolated or internal"
         ))),
     }
 }
@@ -71,26 +74,35 @@ fn isolation(policy: Policy, result: &CniResult) -> Result<Vec<Entry>, PluginErr
     let segment = match policy {
         Policy::Open => return Ok(Vec::new()),
         Policy::Isolated => Segment::Isolated,
-        Policy::SameBridge => {
-            let of_host = result.interfaces.iter().find(|interface| interface.sandbox.is_empty());
-            let bridge = of_host.ok_or_else(|| {
-                PluginError::config(
-                    "firewall: ingressPolicy same-bridge needs a bridge, and the plugins before made none",
-                )
-            })?;
-            Segment::Bridge(bridge.name.clone())
-        }
+        Policy::SameBridge => Segment::Bridge(bridge(result)?),
+        Policy::Internal => Segment::ToInternal(bridge(result)?),
     };
-    let of_address = |address: &IpNet| {
-        let index = usize::from(address.addr().is_ipv6());
-        let key = Key::default().address(address.addr());
-        [
-            (set::SENDERS[index], Value::Member),
-            (set::RECEIVERS[index], Value::Call(segment.clone())),
-        ]
-        .map(|(set, value)| Entry { set, key: key.clone(), value, claim: Claim::Newest })
+    let inside = match &segment {
+        Segment::ToInternal(bridge) => Some(Segment::FromInternal(bridge.clone())),
+        _ => None,
     };
+    let of_address =
+        |address: &IpNet| {
+            let index = usize::from(address.addr().is_ipv6());
+            let key = Key::default().address(address.addr());
+            let sender = match &inside {
+                Some(inside) => (set::INMATES[index], Value::Call(inside.clone())),
+                None => (set::SENDERS[index], Value::Member),
+            };
+            [sender, (set::RECEIVERS[index], Value::Call(segment.clone()))]
+                .map(|(set, value)| Entry { set, key: key.clone(), value, claim: Claim::Newest })
+        };
     Ok(addresses(result).iter().flat_map(of_address).collect())
+}
+
+/// The bridge that the plugins before made.
+fn bridge(result: &CniResult) -> Result<String, PluginError> {
+    let of_host = result.interfaces.iter().find(|interface| interface.sandbox.is_empty());
+    of_host.map(|bridge| bridge.name.clone()).ok_or_else(|| {
+        PluginError::config(
+            "firewall: this ingressPolicy needs a bridge, and the plugins before made none",
+        )
+    })
 }
 
 fn owner<'a>(call: &Call<'a>) -> Owner<'a> {

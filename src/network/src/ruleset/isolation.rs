@@ -12,6 +12,8 @@ pub(crate) mod set {
     pub(crate) const RECEIVERS: [&str; 2] = ["receivers4", "receivers6"];
     /// Sets of the senders' addresses.
     pub(crate) const SENDERS: [&str; 2] = ["senders4", "senders6"];
+    /// Verdict maps by the sender's address: whose packets stay on their bridge.
+    pub(crate) const INMATES: [&str; 2] = ["inmates4", "inmates6"];
 }
 
 const TABLE: Table<'static> = Table { family: Family::Inet, name: "orlop-isolation" };
@@ -19,7 +21,14 @@ const TABLE: Table<'static> = Table { family: Family::Inet, name: "orlop-isolati
 /// The table that keeps bridges apart.
 pub(crate) const LAYOUT: Layout = Layout {
     table: TABLE,
-    sets: &[set::RECEIVERS[0], set::RECEIVERS[1], set::SENDERS[0], set::SENDERS[1]],
+    sets: &[
+        set::RECEIVERS[0],
+        set::RECEIVERS[1],
+        set::SENDERS[0],
+        set::SENDERS[1],
+        set::INMATES[0],
+        set::INMATES[1],
+    ],
     build,
     on_end: |_, _| Ok(()),
 };
@@ -40,17 +49,20 @@ fn build(batch: &mut Batch) {
         let data = Some(DataType::Verdict);
         batch.add_set(TABLE, &Set { name: set::RECEIVERS[index], key, data });
         batch.add_set(TABLE, &Set { name: set::SENDERS[index], key, data: None });
+        batch.add_set(TABLE, &Set { name: set::INMATES[index], key, data });
     }
     let forward =
         BaseChain { kind: ChainKind::Filter, hook: Hook::Forward, priority: 0, drop: false };
     batch.add_chain(TABLE, "forward", Some(forward));
     for is_ipv6 in [false, true] {
-        let map = set::RECEIVERS[usize::from(is_ipv6)].into();
-        let lookup = vec![
-            address(AddressOf::Destination, is_ipv6, Reg(0)),
-            Expr::VerdictMap { map, key: Reg(0) },
-        ];
-        let expressions = [match_family(is_ipv6).to_vec(), lookup].concat();
-        batch.append_rule(TABLE, &Rule { chain: "forward", expressions, comment: "" });
+        for (maps, which) in
+            [(set::INMATES, AddressOf::Source), (set::RECEIVERS, AddressOf::Destination)]
+        {
+            let map = maps[usize::from(is_ipv6)].into();
+            let lookup =
+                vec![address(which, is_ipv6, Reg(0)), Expr::VerdictMap { map, key: Reg(0) }];
+            let expressions = [match_family(is_ipv6).to_vec(), lookup].concat();
+            batch.append_rule(TABLE, &Rule { chain: "forward", expressions, comment: "" });
+        }
     }
 }

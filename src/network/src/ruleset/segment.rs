@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use orlop_sys::nft::{
-    AddressOf, CompareOp, Expr, Verdict, match_family, match_iifname, match_prefix,
+    AddressOf, CompareOp, Expr, Verdict, match_family, match_iifname, match_oifname, match_prefix,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,6 +20,10 @@ pub(crate) enum Segment {
     Bridge(String),
     /// To a pod that no other such pod may reach.
     Isolated,
+    /// To a pod on a bridge that nothing comes to from outside.
+    ToInternal(String),
+    /// From such a pod.
+    FromInternal(String),
 }
 
 fn prefix(which: AddressOf, network: IpNet) -> Vec<Expr> {
@@ -45,6 +49,17 @@ fn multicast(ipv6: bool) -> IpNet {
     }
 }
 
+fn of_bridge(kind: &str, name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    // Two odd names that become equal here would share a chain; hence the bytes.
+    if name.chars().all(plain) {
+        format!("{kind}-{name}")
+    } else {
+        let bytes: Vec<_> = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("{kind}_{}", bytes.concat())
+    }
+}
+
 impl Segment {
     /// Name of the chain: letters, digits and `/-_.`, as the `nft` tool reads names.
     pub(crate) fn name(&self) -> String {
@@ -55,16 +70,9 @@ impl Segment {
             Self::Hairpin(network) => of_network("hairpin", network),
             Self::HairpinAll => "hairpin-all".to_owned(),
             Self::Isolated => "to-isolated".to_owned(),
-            Self::Bridge(name) => {
-                let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-                // Two odd names that become equal here would share a chain; hence the bytes.
-                if name.chars().all(plain) {
-                    format!("to-bridge-{name}")
-                } else {
-                    let bytes: Vec<_> = name.bytes().map(|byte| format!("{byte:02x}")).collect();
-                    format!("to-bridge_{}", bytes.concat())
-                }
-            }
+            Self::Bridge(name) => of_bridge("to-bridge", name),
+            Self::ToInternal(name) => of_bridge("to-internal", name),
+            Self::FromInternal(name) => of_bridge("from-internal", name),
         }
     }
 
@@ -98,6 +106,14 @@ impl Segment {
                     with(rule, Expr::Verdict(Verdict::Drop))
                 })
                 .collect(),
+            Self::ToInternal(name) => {
+                let elsewhere = match_iifname(name, CompareOp::NotEqual).to_vec();
+                vec![with(elsewhere, Expr::Verdict(Verdict::Drop))]
+            }
+            Self::FromInternal(name) => {
+                let elsewhere = match_oifname(name, CompareOp::NotEqual).to_vec();
+                vec![with(elsewhere, Expr::Verdict(Verdict::Drop))]
+            }
             Self::Isolated => [false, true]
                 .into_iter()
                 .map(|ipv6| {

@@ -47,7 +47,7 @@ fn run(host: &Host, executed: bool, document: &Value) -> Seen {
     let sets: Vec<_> = PODS.iter().map(|_| pool.make().unwrap()).collect();
     let mut results = Vec::new();
     for (id, set) in PODS.iter().zip(&sets) {
-        let attached = engine.attach(&list, &request(id, set)).unwrap();
+        let attached = engine.attach(&list, &request(id, set), None).unwrap();
         results.push(normal(attached.result));
     }
     let conf = std::fs::read_dir("/proc/sys/net/ipv6/conf").unwrap().flatten();

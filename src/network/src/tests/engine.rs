@@ -55,7 +55,7 @@ fn a_failed_add_is_undone() {
         let set = pool.make().unwrap();
         let list = list(&document(&[bridge(host), json!({"type": "last"})]));
         for _ in 0..2 {
-            let error = report(&engine.attach(&list, &request("a", &set)).unwrap_err());
+            let error = report(&engine.attach(&list, &request("a", &set), None).unwrap_err());
             assert_eq!(error, r#"network "engine": plugin "last": no luck today: grumble"#);
             clean(host);
         }
@@ -92,12 +92,12 @@ fn plugins_that_misbehave() {
         for (name, text, expected) in cases {
             script(host, name, text);
             let list = list(&document(&[bridge(host), json!({"type": name})]));
-            let error = report(&engine.attach(&list, &request("a", &set)).unwrap_err());
+            let error = report(&engine.attach(&list, &request("a", &set), None).unwrap_err());
             assert!(error.contains(expected), "{name}: {error}");
             clean(host);
         }
         let list = list(&document(&[json!({"type": "absent"})]));
-        let error = report(&engine.attach(&list, &request("a", &set)).unwrap_err());
+        let error = report(&engine.attach(&list, &request("a", &set), None).unwrap_err());
         assert!(
             error.contains("plugin \"absent\" is not in") && error.contains("install it there"),
             "{error}"
@@ -120,7 +120,7 @@ fn a_grandchild_that_keeps_stdout_is_not_waited_for() {
         let set = pool.make().unwrap();
         let list = list(&document(&[json!({"type": "forks"})]));
         let begin = Instant::now();
-        engine.attach(&list, &request("a", &set)).unwrap();
+        engine.attach(&list, &request("a", &set), None).unwrap();
         assert!(begin.elapsed() < Duration::from_secs(900));
         let pid = std::fs::read_to_string(host.dir.path().join("pid")).unwrap();
         tool("kill", &["-9", pid.trim()]);
@@ -134,7 +134,7 @@ fn what_a_crash_left_half_made_is_undone() {
         let list = list(&document(&[bridge(host)]));
         let pool = host.pool(0);
         let set = pool.make().unwrap();
-        host.ours().attach(&list, &request("a", &set)).unwrap();
+        host.ours().attach(&list, &request("a", &set), None).unwrap();
         // A crash in mid-ADD: the entry has no result yet.
         let file = host.config.cache_dir.join("results/engine-a-eth0");
         let mut entry: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -143,7 +143,7 @@ fn what_a_crash_left_half_made_is_undone() {
         let engine = host.ours();
         assert_eq!(engine.sandboxes().unwrap(), ["a"]);
         // A second start of the same sandbox, in the same namespace.
-        engine.attach(&list, &request("a", &set)).unwrap();
+        engine.attach(&list, &request("a", &set), None).unwrap();
         assert_eq!(
             host.addresses("engine").keys().filter(|name| name.starts_with("10.")).count(),
             1
@@ -162,12 +162,12 @@ fn addresses_run_out_and_come_back() {
         let (engine, pool) = (host.ours(), host.pool(0));
         let sets: Vec<_> = (0..6).map(|_| pool.make().unwrap()).collect();
         for (index, set) in sets.iter().enumerate().take(5) {
-            engine.attach(&list, &request(&format!("p{index}"), set)).unwrap();
+            engine.attach(&list, &request(&format!("p{index}"), set), None).unwrap();
         }
-        let error = report(&engine.attach(&list, &request("p5", &sets[5])).unwrap_err());
+        let error = report(&engine.attach(&list, &request("p5", &sets[5]), None).unwrap_err());
         assert!(error.contains("no address is left in 10.96.0.1-10.96.0.6"), "{error}");
         engine.detach(None, "p2", Some(&sets[2].net), true).unwrap();
-        let attached = engine.attach(&list, &request("p5", &sets[5])).unwrap();
+        let attached = engine.attach(&list, &request("p5", &sets[5]), None).unwrap();
         assert_eq!(attached.ips, ["10.96.0.4".parse::<std::net::IpAddr>().unwrap()]);
         for (index, set) in sets.iter().enumerate() {
             engine.detach(None, &format!("p{index}"), Some(&set.net), false).unwrap();
@@ -314,10 +314,10 @@ fn other_runtimes_can_delete_what_we_made() {
         let list = list(&document(&[bridge(host)]));
         let pool = host.pool(0);
         let set = pool.make().unwrap();
-        host.ours().attach(&list, &request("a", &set)).unwrap();
+        host.ours().attach(&list, &request("a", &set), None).unwrap();
         host.reference().detach(None, "a", Some(&set.net), false).unwrap();
         clean(host);
-        host.reference().attach(&list, &request("a", &set)).unwrap();
+        host.reference().attach(&list, &request("a", &set), None).unwrap();
         host.ours().detach(None, "a", Some(&set.net), false).unwrap();
         clean(host);
         pool.release(&set.slot).unwrap();

@@ -35,7 +35,7 @@ fn measure(name: &str, rounds: usize, masquerade: bool, executed: bool, hold: bo
             take.push(begin.elapsed());
             let id = format!("pod-{round}");
             let begin = Instant::now();
-            engine.attach(&list, &request(&id, &set)).unwrap();
+            engine.attach(&list, &request(&id, &set), None).unwrap();
             attach.push(begin.elapsed());
             if hold {
                 held.push((id, set));

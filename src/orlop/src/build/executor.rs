@@ -88,6 +88,7 @@ impl StepExecutor {
                 name: place.id.clone(),
                 namespace: "build".into(),
                 uid: place.id.clone(),
+                everywhere: false,
             };
             if let Err(error) = self.network.detach(request).await {
                 tracing::warn!(step = place.id, %error, "the network of a step cannot be taken away");
@@ -169,6 +170,7 @@ impl StepExecutor {
                     annotations: std::collections::BTreeMap::new(),
                     dns: DnsSettings::default(),
                     cgroup: None,
+                    places: None,
                 };
                 let attached = self.network.attach(request).await.map_err(said)?;
                 for ip in attached.ips {

@@ -380,6 +380,12 @@ fn match_ct_bits(key: CtKey, mask: u32) -> [Expr; 3] {
     ]
 }
 
+/// The packet leaves by (any other than) this interface.
+pub fn match_oifname(name: &str, op: CompareOp) -> [Expr; 2] {
+    let key = super::Key::default().interface(name);
+    [Expr::Meta(MetaKey::OutputInterfaceName, Reg(0)), Expr::Compare(Reg(0), op, key.0)]
+}
+
 /// The packet came in by (any other than) this interface.
 pub fn match_iifname(name: &str, op: CompareOp) -> [Expr; 2] {
     let key = super::Key::default().interface(name);

@@ -26,7 +26,7 @@ pub use error::NftError;
 pub use expr::{
     AddressOf, CompareOp, CtKey, Expr, MetaKey, NatKind, PayloadBase, Reg, Verdict, ipv4, ipv6,
     l4_destination_port, match_ct_state, match_ct_status_dnat, match_family, match_iifname,
-    match_local, match_prefix,
+    match_local, match_oifname, match_prefix,
 };
 pub use object::{
     BaseChain, ChainKind, Data, DataType, Element, Family, Hook, Key, KeyType, Rule, Set, Table,

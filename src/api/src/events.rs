@@ -55,8 +55,11 @@ fn behind(lost: u64) -> Status {
 fn response(event: &Event) -> v1::ContainerEventResponse {
     let kind = match event.kind {
         EventKind::Created => v1::ContainerEventType::ContainerCreatedEvent,
-        EventKind::Started => v1::ContainerEventType::ContainerStartedEvent,
-        EventKind::Stopped => v1::ContainerEventType::ContainerStoppedEvent,
+        EventKind::Started | EventKind::RunStarted | EventKind::Health => {
+            v1::ContainerEventType::ContainerStartedEvent
+        }
+        // Containers of CRI run once and are not looked at.
+        EventKind::Stopped | EventKind::RunEnded => v1::ContainerEventType::ContainerStoppedEvent,
         EventKind::Deleted => v1::ContainerEventType::ContainerDeletedEvent,
     };
     v1::ContainerEventResponse {

@@ -12,6 +12,12 @@ pub enum EventKind {
     Started,
     Stopped,
     Deleted,
+    /// One run of a container has ended, and another will follow. Only people's containers have that.
+    RunEnded,
+    /// That one has begun.
+    RunStarted,
+    /// A container's health is another.
+    Health,
 }
 
 /// Something happened to a container, or to a sandbox when `container` is `None`. The pod and its

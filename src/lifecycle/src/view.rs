@@ -5,6 +5,7 @@ use crate::{ContainerState, SandboxState};
 use orlop_model::{ContainerId, Digest, SandboxId, Signal, Timestamp};
 use orlop_spec::ResolvedUser;
 use orlop_spec::request::{ContainerConfig, Resources, SandboxConfig};
+use orlop_task::{HealthRecord, RunsRecord};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -80,6 +81,10 @@ pub struct ContainerView {
     pub volume_images: BTreeMap<PathBuf, String>,
     /// Its OCI bundle.
     pub bundle: PathBuf,
+    /// How often its shim started it; `None`: its shim does nothing by itself.
+    pub runs: Option<RunsRecord>,
+    /// Its health; `None`: nobody looks.
+    pub health: Option<HealthRecord>,
 }
 
 /// What a command in a container said and how it ended.

@@ -76,6 +76,68 @@ pub enum PodNetwork {
     Node,
     /// Nothing: it has loopback only.
     None,
+    /// Networks of somebody's choice, an interface each.
+    Places(Vec<NetworkPlace>),
+    /// That of another pod, by its id: it has the namespace itself.
+    Of(String),
+}
+
+/// An interface on a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPlace {
+    /// The network, as the text of a CNI configuration list.
+    pub list: String,
+    /// Name of the interface in the pod.
+    pub interface: String,
+    /// Addresses of its own choice.
+    pub ips: Vec<IpAddr>,
+    /// Hardware address.
+    pub mac: Option<String>,
+    /// Whether the pod's host ports lead here.
+    pub ports: bool,
+}
+
+/// What the shim does for a container by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Supervise {
+    /// When it is started again.
+    pub restart: Restart,
+    /// How its health is looked at; `None`: not at all.
+    pub health: Option<HealthCheck>,
+}
+
+/// When a container that ended by itself is started again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Not at all.
+    #[default]
+    No,
+    /// Each time.
+    Always,
+    /// After a failure.
+    OnFailure {
+        /// So many times; 0: without end.
+        max: u32,
+    },
+}
+
+/// A command that tells a container's health; times in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// Program and arguments; its status 0 is health.
+    pub command: Vec<String>,
+    /// Between two looks.
+    pub interval: u64,
+    /// For one look.
+    pub timeout: u64,
+    /// In which failures do not count.
+    pub start_period: u64,
+    /// Between two looks in that time.
+    pub start_interval: u64,
+    /// Failures in a row that make it unhealthy.
+    pub retries: u32,
 }
 
 /// What a pod can have and CRI has no field for.
@@ -434,6 +496,8 @@ pub struct ContainerExtras {
     pub own_ipc: Option<u64>,
     /// A small init as process 1, which reaps and passes signals on.
     pub init: bool,
+    /// What its shim does by itself; `None`: nothing. Not in somebody else's shim.
+    pub supervise: Option<Supervise>,
 }
 
 /// A writable layer that a container uses and does not remove.

@@ -15,11 +15,11 @@ use crate::state::ContainerRecord;
 use crate::{Error, ErrorKind, EventKind, Result, selinux, spans};
 use oci_spec::runtime::Spec;
 use orlop_image::{Image, Rootfs, StoreError};
-use orlop_model::{ContainerId, Timestamp};
-use orlop_spec::request::ContainerConfig;
+use orlop_model::{ContainerId, Signal, Timestamp};
+use orlop_spec::request::{self, ContainerConfig, Supervise};
 use orlop_spec::{Inputs, Namespace, Namespaces, SelinuxLabels};
 use orlop_task::protocol::{Mount, shim::CreateOptions};
-use orlop_task::{CreateRequest, Shim};
+use orlop_task::{Bundle, CreateRequest, HealthCheck, Restart, Shim, Supervision};
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -251,6 +251,8 @@ impl Preparation {
         let stdin = self.stdin()?;
         self.tell_score();
         write_spec(&self.bundle, &spec)?;
+        let stop_signal = self.config.stop_signal.unwrap_or(image.stop_signal);
+        self.supervise(&spec, stop_signal)?;
         let layer = self.config.extras.layer.as_ref();
         let key = layer.map_or(id, |layer| &layer.key);
         let made = self.context.images.create_rootfs(&self.image.id, key);
@@ -272,7 +274,7 @@ impl Preparation {
             image_ref: image.reference,
             log_path,
             user,
-            stop_signal: self.config.stop_signal.unwrap_or(image.stop_signal),
+            stop_signal,
             cgroup: self.cgroup,
             volume_images: volumes.ids,
             resources: None,
@@ -285,6 +287,16 @@ impl Preparation {
         }
         let mount_label = labels.map(|labels| labels.mount);
         Ok(Prepared { spec, rootfs, record, stdin, mount_label })
+    }
+
+    /// Asks the shim for what it is to do by itself.
+    fn supervise(&self, spec: &Spec, stop_signal: Signal) -> Result<()> {
+        let Some(asked) = &self.config.extras.supervise else { return Ok(()) };
+        let health = asked.health.as_ref().map(|health| health_process(spec, health));
+        let supervision = supervision(asked, stop_signal);
+        Bundle::new(&self.bundle)
+            .write_supervision(&supervision, health.transpose()?.as_deref())
+            .map_err(|error| task_failed("asking for supervision", self.id.as_str(), error))
     }
 
     /// What SELinux calls the container, where it is in force.
@@ -398,6 +410,39 @@ impl Preparation {
 pub(crate) fn make_bundle(bundle: &Path) -> Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(bundle);
     made.map_err(io("making directory", bundle))
+}
+
+/// In the words of the shim.
+pub(crate) fn supervision(asked: &Supervise, stop_signal: Signal) -> Supervision {
+    Supervision {
+        version: 1,
+        restart: match asked.restart {
+            request::Restart::No => Restart::No,
+            request::Restart::Always => Restart::Always,
+            request::Restart::OnFailure { max } => Restart::OnFailure { max },
+        },
+        stop_signal: stop_signal.number(),
+        health: asked.health.as_ref().map(|health| HealthCheck {
+            interval: health.interval,
+            timeout: health.timeout,
+            start_period: health.start_period,
+            start_interval: health.start_interval,
+            retries: health.retries,
+        }),
+    }
+}
+
+/// The container's own process with another command and no terminal.
+fn health_process(spec: &Spec, health: &request::HealthCheck) -> Result<Vec<u8>> {
+    let mut process = spec.process().clone().unwrap_or_default();
+    process.set_args(Some(health.command.clone())).set_terminal(Some(false)).set_console_size(None);
+    serde_json::to_vec(&process).map_err(|error| {
+        below("writing the health check", spec_name(spec), ErrorKind::Internal, error)
+    })
+}
+
+fn spec_name(spec: &Spec) -> String {
+    spec.hostname().clone().unwrap_or_default()
 }
 
 /// Writes `config.json`. The bundle is ours alone until the shim is told about it.

@@ -7,6 +7,7 @@ mod exec;
 mod mounts;
 mod process;
 mod remove;
+mod runs;
 mod session;
 mod signal;
 mod start;
@@ -22,6 +23,7 @@ pub(crate) use exec::{exec_sync, reopen_log};
 pub use process::set_default_seccomp;
 pub(crate) use process::{cgroup_path, lies_in, pod_cgroup};
 pub(crate) use remove::remove;
+pub(crate) use runs::{Watched, watch_runs};
 pub(crate) use session::{attach_session, check_running, exec_session};
 pub(crate) use signal::{pause, resume, signal};
 pub(crate) use start::start;
@@ -86,6 +88,8 @@ pub(crate) struct Container {
     view: RwLock<Arc<ContainerView>>,
     /// The spec's process, for exec.
     process: OnceLock<Spec>,
+    /// What the shim does by itself, as last read.
+    watched: RwLock<Watched>,
 }
 
 impl Container {
@@ -96,7 +100,7 @@ impl Container {
             (None, Some(_)) => Phase::Running,
             (None, None) => Phase::Created,
         };
-        let view = derive(&now, &link, &bundle);
+        let view = derive(&now, &link, &bundle, &Watched::default());
         Self {
             id: now.id.clone(),
             owner: now.config.extras.owner,
@@ -112,6 +116,7 @@ impl Container {
             link_changed: Notify::new(),
             view: RwLock::new(Arc::new(view)),
             process: OnceLock::new(),
+            watched: RwLock::default(),
         }
     }
 
@@ -164,7 +169,8 @@ impl Container {
     fn refresh(&self) {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let link = self.link.read().unwrap_or_else(PoisonError::into_inner);
-        *view = Arc::new(derive(&self.facts.get(), &link, &self.bundle));
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        *view = Arc::new(derive(&self.facts.get(), &link, &self.bundle, &watched));
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -201,7 +207,12 @@ impl Container {
     }
 }
 
-fn derive(facts: &ContainerRecord, link: &Link, bundle: &std::path::Path) -> ContainerView {
+fn derive(
+    facts: &ContainerRecord,
+    link: &Link,
+    bundle: &std::path::Path,
+    watched: &Watched,
+) -> ContainerView {
     let state = container_state(facts, !matches!(link, Link::Silent));
     let (exit_code, reason) = facts.end.as_ref().map_or((0, ""), |end| verdict(&end.how));
     ContainerView {
@@ -210,12 +221,12 @@ fn derive(facts: &ContainerRecord, link: &Link, bundle: &std::path::Path) -> Con
         config: Arc::clone(&facts.config),
         state,
         created_at: facts.created_at,
-        started_at: facts.started_at.unwrap_or_default(),
+        started_at: watched.began().or(facts.started_at).unwrap_or_default(),
         finished_at: facts.end.as_ref().map_or_else(Default::default, |end| end.at),
         exit_code,
         reason: reason.to_owned(),
         message: facts.end.as_ref().map_or_else(String::new, |end| end.message.clone()),
-        pid: facts.end.is_none().then_some(facts.pid),
+        pid: watched.pid(facts.pid).filter(|_| facts.end.is_none()),
         image_id: facts.image_id.clone(),
         image_name: facts.image_name.clone(),
         image_ref: facts.image_ref.clone(),
@@ -226,6 +237,8 @@ fn derive(facts: &ContainerRecord, link: &Link, bundle: &std::path::Path) -> Con
         cgroup: facts.cgroup.clone(),
         volume_images: facts.volume_images.clone(),
         bundle: bundle.to_owned(),
+        runs: watched.runs.clone(),
+        health: watched.health.clone(),
     }
 }
 

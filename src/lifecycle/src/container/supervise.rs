@@ -1,6 +1,6 @@
 //! The task that watches over a container from its creation to the end of its shim.
 
-use super::{Container, Link, Phase};
+use super::{Container, Link, Phase, watch_runs};
 use crate::context::{Context, SHIM_PATIENCE};
 use crate::host;
 use crate::kept::blocking;
@@ -20,12 +20,21 @@ pub(crate) async fn supervise(context: Arc<Context>, container: Arc<Container>) 
             // Somebody else concluded: a start that failed, a sandbox that was stopped.
             () = container.reached(Phase::Ended) => None,
             end = watch(&container, &client) => Some(end),
+            () = follow(&context, &container, &client) => None,
         };
         if let Some(end) = end {
             conclude(&context, &container, end).await;
         }
     }
     retire(&context, &container).await;
+}
+
+/// Follows what the shim does by itself; never returns.
+async fn follow(context: &Context, container: &Container, client: &Client) {
+    if container.is_supervised() {
+        watch_runs(context, container, client).await;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Returns with the end of the container.
@@ -109,6 +118,10 @@ pub(crate) async fn conclude(context: &Context, container: &Container, end: End)
             }
         })
         .await;
+    if container.is_supervised() {
+        // What its last run left; not knowing it changes nothing of the end.
+        let _ = container.look_at_runs().await;
+    }
     container.advance(Phase::Ended);
     if first {
         context.tell(EventKind::Stopped, &container.sandbox, Some(&container.id));

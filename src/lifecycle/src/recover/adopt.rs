@@ -89,6 +89,10 @@ async fn meet(context: &Context, container: &Container, client: Client, state: S
             (at, _) => container.observe(|facts| facts.started_at = Some(Timestamp(at))).await,
         }
     }
+    if container.is_supervised() {
+        // Its process may be another than the record's.
+        let _ = container.look_at_runs().await;
+    }
     tokio::spawn(end_commands(client.clone()));
     container.set_link(Link::Up(client));
     if container.facts.get().started_at.is_some() {

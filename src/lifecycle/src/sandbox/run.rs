@@ -5,13 +5,15 @@ use super::stop::unmake_files;
 use super::{Sandbox, files, shared_namespaces, watch_init};
 use crate::container::{cgroup_path, lies_in, pod_cgroup};
 use crate::context::Context;
-use crate::error::below;
+use crate::error::{below, io};
 use crate::kept::{Kept, blocking};
 use crate::neighbours::network_failed;
 use crate::state::SandboxRecord;
 use crate::{Error, ErrorKind, EventKind, Result, host, selinux, spans};
 use orlop_model::{SandboxId, Timestamp};
-use orlop_network::{AttachRequest, Attached, DetachRequest, DnsSettings, PortMapping, Protocol};
+use orlop_network::{
+    AttachRequest, Attached, DetachRequest, DnsSettings, Place, PortMapping, Protocol,
+};
 use orlop_spec::request::{self, NamespaceMode, PodNetwork, SandboxConfig};
 use orlop_task::Client;
 use std::collections::BTreeSet;
@@ -90,6 +92,7 @@ impl Making {
         let (files, namespaces) = tokio::join!(self.make_files(), self.take_namespaces());
         self.facts.namespaces = namespaces?;
         self.facts.made_cgroups = files?;
+        self.join_network().await?;
         // From here on the steps do not need each other. All are waited for even if one fails, so
         // that none is still at work when the failure is undone.
         let (init, attached, named, sysctls) = tokio::join!(
@@ -201,9 +204,11 @@ impl Making {
         let (true, Some(namespaces)) = (self.own_network(), &self.facts.namespaces) else {
             return Ok(None);
         };
-        if self.facts.config.extras.network == PodNetwork::None {
-            return Ok(None);
-        }
+        let places = match &self.facts.config.extras.network {
+            PodNetwork::Node => None,
+            PodNetwork::None | PodNetwork::Of(_) => return Ok(None),
+            PodNetwork::Places(places) => Some(places.iter().map(place).collect()),
+        };
         let config = &self.facts.config;
         let dns = config.dns.clone().unwrap_or_default();
         let request = AttachRequest {
@@ -216,10 +221,30 @@ impl Making {
             annotations: config.annotations.clone(),
             dns: DnsSettings { servers: dns.servers, searches: dns.searches, options: dns.options },
             cgroup: Some(self.facts.cgroup_parent.clone()),
-            places: None,
+            places,
         };
         let attached = self.context.network.attach(request).await;
         attached.map(Some).map_err(|error| self.network_error("attaching the network", error))
+    }
+
+    /// Takes the network namespace of another pod in the place of its own, with what goes with it.
+    async fn join_network(&mut self) -> Result<()> {
+        let PodNetwork::Of(other) = &self.facts.config.extras.network else { return Ok(()) };
+        let sandbox = self.context.index.sandbox(other)?;
+        sandbox.check_ready(&self.context)?;
+        let theirs = sandbox.facts.get();
+        let (Some(own), Some(pinned)) = (&mut self.facts.namespaces, &theirs.namespaces) else {
+            return Err(Error::Invalid {
+                field: "network",
+                value: other.clone(),
+                why: "that pod has no network namespace of its own: use the host's".into(),
+            });
+        };
+        own.net.clone_from(&pinned.net);
+        self.facts.ips.clone_from(&theirs.ips);
+        let from = self.context.sandbox_dir(&sandbox.id).join("resolv.conf");
+        let to = self.context.sandbox_dir(&self.facts.id).join("resolv.conf");
+        blocking(move || std::fs::copy(&from, &to).map(drop).map_err(io("copying to", to))).await
     }
 
     async fn set_hostname(&self) -> Result<()> {
@@ -324,7 +349,7 @@ pub(super) fn detach_request(facts: &SandboxRecord) -> DetachRequest {
         name: metadata.name.clone(),
         namespace: metadata.namespace.clone(),
         uid: metadata.uid.clone(),
-        everywhere: false,
+        everywhere: matches!(facts.config.extras.network, PodNetwork::Places(_)),
     }
 }
 
@@ -333,6 +358,16 @@ fn id_map(mapping: request::IdMapping) -> orlop_sys::process::IdMap {
         inside: mapping.container_id,
         outside: mapping.host_id,
         count: mapping.length,
+    }
+}
+
+fn place(place: &request::NetworkPlace) -> Place {
+    Place {
+        list: place.list.clone(),
+        interface: place.interface.clone(),
+        ips: place.ips.clone(),
+        mac: place.mac.clone(),
+        ports: place.ports,
     }
 }
 

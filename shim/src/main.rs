@@ -1,6 +1,9 @@
 //! `orlop-shim`: one small, single-threaded process per container. It creates the container, holds
 //! its input and output, its log and its exit status, and answers containerd's Task service over
 //! ttrpc. It outlives the daemon that started it.
+//!
+//! As `orlop-shim names` it is something else: the one that answers for the names of a network's
+//! containers.
 
 mod args;
 mod attach;
@@ -14,6 +17,7 @@ mod hooks;
 mod io;
 mod keeper;
 mod launch;
+mod names;
 mod poll;
 mod publish;
 mod rpc;
@@ -31,6 +35,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == "stage") {
         stage::main();
     }
+    if std::env::args_os().nth(1).is_some_and(|first| first == "names") {
+        return names::main();
+    }
     match args::parse(std::env::args_os().skip(1)).and_then(launch::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -44,6 +51,6 @@ fn main() -> ExitCode {
     clippy::print_stderr,
     reason = "the one place where a shim that serves nobody yet can speak"
 )]
-fn complain(error: &launch::Error) {
+pub(crate) fn complain(error: &impl std::fmt::Display) {
     eprintln!("orlop-shim: {error}");
 }

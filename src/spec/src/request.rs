@@ -78,8 +78,6 @@ pub enum PodNetwork {
     None,
     /// Networks of somebody's choice, an interface each.
     Places(Vec<NetworkPlace>),
-    /// That of another pod, by its id: it has the namespace itself.
-    Of(String),
 }
 
 /// An interface on a network.

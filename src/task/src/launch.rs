@@ -99,6 +99,25 @@ impl Launcher {
 }
 
 impl Launcher {
+    /// Starts what answers for the names of a network's containers: the shim's binary as
+    /// `orlop-shim names` with these arguments. Returns when it serves, or with why it does not.
+    /// Blocks; needs a tokio runtime, for reaping it.
+    pub fn names(&self, arguments: &[&str]) -> io::Result<()> {
+        let (read, write) = io::pipe()?;
+        let mut command = Command::new(Program::Fd(self.0.program.as_fd()));
+        command.args(["orlop-shim", "names"]).args(arguments);
+        command.fd(3, write.as_fd()).new_session().current_dir(Path::new("/"));
+        let child = command.spawn().map_err(|error| io::Error::other(error.to_string()))?;
+        drop(write);
+        reap_later(child.pidfd);
+        // It binds its addresses and says so, or ends; neither takes long.
+        match io::read_to_string(read)?.as_str() {
+            "ok" => Ok(()),
+            "" => Err(io::Error::other("it ended without a word")),
+            why => Err(io::Error::other(why.to_owned())),
+        }
+    }
+
     /// Writes the shim's binary to a new file.
     pub fn copy_program(&self, to: &Path) -> io::Result<()> {
         // Through a name: a second description starts at the beginning.

@@ -5,7 +5,7 @@ use super::stop::unmake_files;
 use super::{Sandbox, files, shared_namespaces, watch_init};
 use crate::container::{cgroup_path, lies_in, pod_cgroup};
 use crate::context::Context;
-use crate::error::{below, io};
+use crate::error::below;
 use crate::kept::{Kept, blocking};
 use crate::neighbours::network_failed;
 use crate::state::SandboxRecord;
@@ -92,7 +92,6 @@ impl Making {
         let (files, namespaces) = tokio::join!(self.make_files(), self.take_namespaces());
         self.facts.namespaces = namespaces?;
         self.facts.made_cgroups = files?;
-        self.join_network().await?;
         // From here on the steps do not need each other. All are waited for even if one fails, so
         // that none is still at work when the failure is undone.
         let (init, attached, named, sysctls) = tokio::join!(
@@ -206,7 +205,7 @@ impl Making {
         };
         let places = match &self.facts.config.extras.network {
             PodNetwork::Node => None,
-            PodNetwork::None | PodNetwork::Of(_) => return Ok(None),
+            PodNetwork::None => return Ok(None),
             PodNetwork::Places(places) => Some(places.iter().map(place).collect()),
         };
         let config = &self.facts.config;
@@ -225,26 +224,6 @@ impl Making {
         };
         let attached = self.context.network.attach(request).await;
         attached.map(Some).map_err(|error| self.network_error("attaching the network", error))
-    }
-
-    /// Takes the network namespace of another pod in the place of its own, with what goes with it.
-    async fn join_network(&mut self) -> Result<()> {
-        let PodNetwork::Of(other) = &self.facts.config.extras.network else { return Ok(()) };
-        let sandbox = self.context.index.sandbox(other)?;
-        sandbox.check_ready(&self.context)?;
-        let theirs = sandbox.facts.get();
-        let (Some(own), Some(pinned)) = (&mut self.facts.namespaces, &theirs.namespaces) else {
-            return Err(Error::Invalid {
-                field: "network",
-                value: other.clone(),
-                why: "that pod has no network namespace of its own: use the host's".into(),
-            });
-        };
-        own.net.clone_from(&pinned.net);
-        self.facts.ips.clone_from(&theirs.ips);
-        let from = self.context.sandbox_dir(&sandbox.id).join("resolv.conf");
-        let to = self.context.sandbox_dir(&self.facts.id).join("resolv.conf");
-        blocking(move || std::fs::copy(&from, &to).map(drop).map_err(io("copying to", to))).await
     }
 
     async fn set_hostname(&self) -> Result<()> {

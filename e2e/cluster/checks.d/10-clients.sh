@@ -3,30 +3,32 @@
 check_service() {
   k create deployment web --image=$AGNHOST --replicas=2 -- /agnhost netexec --http-port=8080 >/dev/null
   k expose deployment web --type=NodePort --port=80 --target-port=8080 >/dev/null
-  k rollout status deployment/web --timeout=120s
-  pod client 'sleep 100000'
-  ready pod/client
-  local name port
-  name=$(k exec client -- wget -qO- -T 10 "http://web.$ns.svc.cluster.local/hostname")
-  has "$(k get pods -l app=web -o name)" "pod/$name"
+  k rollout status deployment/web --timeout=$((60 * PATIENCE))s
+  local pod port
   port=$(k get service web -o jsonpath='{.spec.ports[0].nodePort}')
-  name=$(curl -sS --max-time 10 "http://172.30.0.1:$port/hostname")
-  has "$(k get pods -l app=web -o name)" "pod/$name"
-  # A pod reaches itself through its own service.
-  for name in $(k get pods -l app=web -o name); do
-    k exec "$name" -- wget -qO- -T 10 "http://web/hostname" >/dev/null
+  eventually 30 one_of_web "http://172.30.0.1:$port/hostname"
+  # By name from a pod; each also reaches itself in that way.
+  for pod in $(k get pods -l app=web -o jsonpath='{.items[*].status.podIP}'); do
+    for name in web "web.$ns.svc.cluster.local"; do
+      has "$(curl -sS --max-time $((10 * PATIENCE)) "http://$pod:8080/dial?host=$name&port=80&protocol=http&request=hostname&tries=6")" '"responses":["web-'
+    done
   done
+}
+one_of_web() {
+  local name; name=$(curl -sS --max-time $((10 * PATIENCE)) "$1")
+  [ -n "$name" ] && has "$(k get pods -l app=web -o name)" "pod/$name"
 }
 
 check_logs() {
   pod lines 'for i in 1 2 3 4 5; do echo line $i; echo error $i >&2; sleep .3; done; printf end'
-  k wait --for=jsonpath='{.status.phase}'=Running pod/lines --timeout=60s >/dev/null ||
-    k wait --for=jsonpath='{.status.phase}'=Succeeded pod/lines --timeout=60s >/dev/null
+  eventually 60 started lines
   local all; all=$(k logs -f lines) # ends by itself with the container
   is "$(grep -c ^line <<<"$all") $(grep -c ^error <<<"$all")" "5 5"
   has "$all" end
   is "$(k logs --tail=1 lines)" end
 }
+
+started() { k get pod "$1" -o jsonpath='{.status.containerStatuses[0].started} {.status.phase}' | grep -qE 'true|Succeeded'; }
 
 check_exec() {
   pod w 'sleep 100000'
@@ -56,7 +58,7 @@ Y
   ready pod/reader
   local seen; seen=$(printf 'one\ntwo\n' | k attach -i reader -q)
   has "$seen" "got two"
-  k wait --for=jsonpath='{.status.phase}'=Succeeded pod/reader --timeout=60s >/dev/null
+  ended Succeeded reader
   is "$(k logs reader | tail -n 1)" over
 }
 
@@ -75,13 +77,14 @@ check_cp() {
 check_port_forward() {
   k run web --image=$AGNHOST --image-pull-policy=Never -- netexec --http-port=8080 >/dev/null
   ready pod/web
+  eventually 30 curl -sS --max-time 5 "http://$(of web .status.podIP):8080/hostname"
   local out; out=$(mktemp)
   k port-forward pod/web :8080 >"$out" &
   local forward=$!
   eventually 20 grep -q Forwarding "$out"
   local port; port=$(sed -n 's/Forwarding from 127.0.0.1:\([0-9]*\).*/\1/p' "$out")
-  is "$(curl -sS --max-time 10 "http://127.0.0.1:$port/hostname")" web
-  is "$(curl -sS --max-time 10 "http://127.0.0.1:$port/echo?msg=twice")" twice
+  is "$(curl -sS --max-time $((10 * PATIENCE)) "http://127.0.0.1:$port/hostname")" web
+  is "$(curl -sS --max-time $((10 * PATIENCE)) "http://127.0.0.1:$port/echo?msg=twice")" twice
   kill $forward
 }
 

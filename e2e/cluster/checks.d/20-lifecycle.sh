@@ -30,7 +30,7 @@ Y
   ready pod/probed
   equals probed '.status.containerStatuses[*].restartCount' '0 0 0'
   k exec probed -c exec -- rm /tmp/ready
-  k wait --for=condition=Ready=false pod/probed --timeout=60s >/dev/null
+  wait_for condition=Ready=false pod/probed
   k exec probed -c exec -- touch /tmp/ready
   ready pod/probed
   k exec probed -c exec -- rm /tmp/alive
@@ -54,7 +54,7 @@ spec:
     command: [sh, -c, 'sleep 100000']
     readinessProbe: {exec: {command: [sleep, '4321']}, periodSeconds: 2, timeoutSeconds: 1}
 Y
-  k wait --for=jsonpath='{.status.phase}'=Running pod/hangs --timeout=60s >/dev/null
+  ended Running hangs
   eventually 60 hung
   equals hangs '.status.containerStatuses[0].ready' false
   [ "$(k exec hangs -- ps | grep -c 'sleep 4321')" -le 2 ] # the one that runs, and the one that is just killed
@@ -82,7 +82,7 @@ spec:
   containers:
   - {name: main, image: $BUSYBOX, imagePullPolicy: Never, command: [cat, /shared/order], volumeMounts: [{name: shared, mountPath: /shared}]}
 Y
-  k wait --for=jsonpath='{.status.phase}'=Succeeded pod/ordered --timeout=120s >/dev/null
+  ended Succeeded ordered
   is "$(k logs ordered -c main | tr '\n' ' ')" 'first sidecar last '
   has "$(k logs ordered -c sidecar)" 'sidecar ends'
   equals ordered '.status.initContainerStatuses[?(@.name=="sidecar")].state.terminated.exitCode' 0
@@ -107,7 +107,7 @@ spec:
       preStop: {exec: {command: [sh, -c, 'echo pre >>/out/order']}}
 Y
   ready pod/hooked
-  k delete pod hooked --timeout=60s >/dev/null
+  delete hooked
   is "$(tr '\n' ' ' <"$dir/order")" 'post pre term '
   rm -r "$dir"
 }
@@ -159,9 +159,9 @@ spec:
 Y
   ready pod/polite pod/stubborn pod/forced
   local id; id=$(container forced)
-  k delete pod polite --timeout=50s >/dev/null
+  delete polite
   is "$(cat "$dir/polite")" bye
-  k delete pod stubborn --timeout=60s >/dev/null
+  delete stubborn
   k delete pod forced --grace-period=0 --force >/dev/null 2>&1
   eventually 60 not_running "$id"
   rm -r "$dir"
@@ -178,7 +178,7 @@ spec:
   containers:
   - {name: c, image: $BUSYBOX, imagePullPolicy: Never, command: [tail, /dev/zero], resources: {limits: {memory: 32Mi}}}
 Y
-  k wait --for=jsonpath='{.status.phase}'=Failed pod/eats --timeout=90s >/dev/null
+  ended Failed eats
   equals eats '.status.containerStatuses[0].state.terminated.reason' OOMKilled
   equals eats '.status.containerStatuses[0].state.terminated.exitCode' 137
 }

@@ -96,7 +96,7 @@ Y
   ready pod/mounter pod/follower
   eventually 20 test -e "$dir/in/seen"
   eventually 20 k exec follower -- test -e /shared/in/seen
-  k delete pod mounter --timeout=60s >/dev/null
+  delete mounter
   ! mountpoint -q "$dir/in"
 }
 

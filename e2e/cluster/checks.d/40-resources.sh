@@ -71,7 +71,7 @@ Y
   ready pod/named
   equals named '.spec.overhead.memory' 2Mi
   eventually 60 refused
-  k delete pod unknown --timeout=60s >/dev/null
+  delete unknown
 }
 refused() { has "$(k get events --field-selector=reason=FailedCreatePodSandBox)" no-such-handler; }
 
@@ -111,7 +111,8 @@ spec:
   containers: [{name: c, image: $AGNHOST, imagePullPolicy: Never, args: [netexec, --http-port=8080], ports: [{containerPort: 8080, hostPort: 18080}]}]
 Y
   ready pod/web
-  is "$(curl -sS --max-time 10 http://172.30.0.1:18080/hostname)" web
+  eventually 30 curl -sS --max-time 5 http://172.30.0.1:18080/hostname
+  is "$(curl -sS --max-time $((10 * PATIENCE)) http://172.30.0.1:18080/hostname)" web
 }
 
 check_pulls() { # from a registry that wants a password: with the pod's secret, and not without
@@ -159,7 +160,7 @@ spec:
 Y
   eventually 60 waits_for_image thief
   systemctl stop registry
-  k delete pods --all --timeout=90s >/dev/null
+  delete --all
   rm -r "$dir"
 }
 waits_for_image() { has "$(of "$1" '.status.containerStatuses[0].state.waiting.reason')" Pull; }

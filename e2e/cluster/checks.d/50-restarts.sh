@@ -23,7 +23,7 @@ alone_runtime_restart() {
   whole
   pod after 'sleep 100000'
   ready pod/after
-  k delete pod witness --grace-period=1 --timeout=60s >/dev/null
+  delete witness --grace-period=1
 }
 
 alone_kubelet_restart() {
@@ -44,12 +44,12 @@ alone_evented_pleg() { # the kubelet learns of an exit from the runtime's events
   systemctl restart kubelet
   eventually 60 connected
   pod short 'sleep 3; exit 5'
-  k wait --for=jsonpath='{.status.phase}'=Failed pod/short --timeout=60s >/dev/null
+  ended Failed short
   equals short '.status.containerStatuses[0].state.terminated.exitCode' 5
   systemctl kill --kill-whom=main --signal=KILL orlop # the stream breaks, and is made again
   eventually 60 answers
   pod again 'exit 6'
-  k wait --for=jsonpath='{.status.phase}'=Failed pod/again --timeout=90s >/dev/null
+  ended Failed again
   equals again '.status.containerStatuses[0].state.terminated.exitCode' 6
   whole
   cp /root/config.yaml /var/lib/kubelet/config.yaml

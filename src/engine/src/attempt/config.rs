@@ -2,7 +2,7 @@
 
 use super::{pod, resources};
 use crate::engine::Inner;
-use crate::spec::{Mount, MountSource, NetworkMode, RestartPolicy};
+use crate::spec::{Health, Mount, MountSource, NetworkMode, RestartPolicy};
 use crate::{Error, Record, Result};
 use orlop_model::Signal;
 use orlop_spec::request;
@@ -63,7 +63,47 @@ pub(super) fn container(inner: &Inner, record: &Record, number: u32) -> Result<C
             },
             own_ipc: own_ipc(record),
             init: spec.init,
+            supervise: Some(supervise(record)),
         },
+    })
+}
+
+/// What the shim does by itself. It is always asked, so that a policy can be changed while it runs.
+fn supervise(record: &Record) -> request::Supervise {
+    request::Supervise {
+        restart: restart(record.spec.restart),
+        health: record.merged.health.as_ref().and_then(health),
+    }
+}
+
+/// A policy as the shim knows it: what a boot does is not its business.
+pub(crate) fn restart(policy: RestartPolicy) -> request::Restart {
+    match policy {
+        RestartPolicy::No => request::Restart::No,
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => request::Restart::Always,
+        RestartPolicy::OnFailure { max } => request::Restart::OnFailure { max },
+    }
+}
+
+/// `None`: there is nothing to look at. Times that are not said are as people know them.
+fn health(health: &Health) -> Option<request::HealthCheck> {
+    let (kind, words) = health.test.split_first()?;
+    let command = match kind.as_str() {
+        "CMD" if !words.is_empty() => words.to_vec(),
+        "CMD-SHELL" => [&["/bin/sh".to_owned(), "-c".to_owned()], words].concat(),
+        _ => return None,
+    };
+    let or = |nanos: u64, seconds: u64| match nanos {
+        0 => seconds * 1_000,
+        some => (some / 1_000_000).max(1),
+    };
+    Some(request::HealthCheck {
+        command,
+        interval: or(health.interval, 30),
+        timeout: or(health.timeout, 30),
+        start_period: health.start_period / 1_000_000,
+        start_interval: or(health.start_interval, 5),
+        retries: if health.retries == 0 { 3 } else { health.retries },
     })
 }
 

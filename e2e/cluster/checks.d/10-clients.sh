@@ -105,7 +105,7 @@ kind: Pod
 metadata: {name: busy}
 spec:
   containers:
-  - {name: c, image: $BUSYBOX, imagePullPolicy: Never, command: [sh, -c, 'dd if=/dev/zero of=/written bs=1M count=5 2>/dev/null; while :; do :; done']}
+  - {name: c, image: $BUSYBOX, imagePullPolicy: Never, command: [sh, -c, 'dd if=/dev/zero of=/written bs=1M count=5 2>/dev/null; while :; do :; done'], resources: {limits: {cpu: 100m}}}
 Y
   ready pod/busy
   eventually 60 used
@@ -116,7 +116,7 @@ Y
 }
 used() { # cpu, memory, network, the writable layer, pressure
   summary | jq -e --arg ns "$ns" '.pods[] | select(.podRef.namespace == $ns) |
-    .containers[0].cpu.usageNanoCores > 10000000 and .containers[0].memory.workingSetBytes > 0
+    .containers[0].cpu.usageNanoCores > 1000000 and .containers[0].memory.workingSetBytes > 0
     and .containers[0].rootfs.usedBytes > 5000000 and .cpu.usageCoreNanoSeconds > 0 and .memory.workingSetBytes > 0
     and (.network.interfaces | length) > 0 and .process_stats.process_count > 0 and .containers[0].cpu.psi.some.total >= 0'
 }

@@ -12,20 +12,20 @@ spec:
     image: $BUSYBOX
     imagePullPolicy: Never
     command: [sh, -c, 'touch /tmp/alive /tmp/ready; sleep 100000']
-    startupProbe: {exec: {command: [test, -e, /tmp/alive]}, periodSeconds: 1}
-    readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1, timeoutSeconds: 5}
-    livenessProbe: {exec: {command: [sh, -c, 'test -e /tmp/alive']}, periodSeconds: 1, failureThreshold: 2, timeoutSeconds: 5}
+    startupProbe: {exec: {command: [test, -e, /tmp/alive]}, periodSeconds: 1, timeoutSeconds: 20}
+    readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1, timeoutSeconds: 20}
+    livenessProbe: {exec: {command: [sh, -c, 'test -e /tmp/alive']}, periodSeconds: 1, failureThreshold: 2, timeoutSeconds: 20}
   - name: web
     image: $AGNHOST
     imagePullPolicy: Never
     args: [netexec, --http-port=8080]
-    readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}
-    livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 3, timeoutSeconds: 5}
+    readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 20}
+    livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, initialDelaySeconds: 30, failureThreshold: 3, timeoutSeconds: 20}
   - name: grpc
     image: $AGNHOST
     imagePullPolicy: Never
     args: [grpc-health-checking, --port=5000, --http-port=8081]
-    readinessProbe: {grpc: {port: 5000}, periodSeconds: 1, timeoutSeconds: 5}
+    readinessProbe: {grpc: {port: 5000}, periodSeconds: 1, timeoutSeconds: 20}
 Y
   ready pod/probed
   equals probed '.status.containerStatuses[*].restartCount' '0 0 0'
@@ -76,7 +76,7 @@ spec:
     imagePullPolicy: Never
     restartPolicy: Always
     command: [sh, -c, 'trap "echo sidecar ends; exit 0" TERM; echo sidecar >>/shared/order; while :; do sleep .2; done']
-    startupProbe: {exec: {command: [grep, -q, sidecar, /shared/order]}, periodSeconds: 1}
+    startupProbe: {exec: {command: [grep, -q, sidecar, /shared/order]}, periodSeconds: 1, timeoutSeconds: 20}
     volumeMounts: [{name: shared, mountPath: /shared}]
   - {name: last, image: $BUSYBOX, imagePullPolicy: Never, command: [sh, -c, 'echo last >>/shared/order'], volumeMounts: [{name: shared, mountPath: /shared}]}
   containers:

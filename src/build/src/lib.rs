@@ -18,7 +18,7 @@ pub mod users;
 
 pub use diagnostic::{Diagnostic, Lines};
 pub use engine::{
-    BuildError, Built, Engine, Event, NamedContext, Progress, Quiet, Request, StepId,
+    BuildError, Built, Commit, Engine, Event, NamedContext, Progress, Quiet, Request, StepId,
 };
 pub use files::unpack_context;
 pub use instruction::bytes;

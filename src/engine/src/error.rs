@@ -136,6 +136,16 @@ impl Error {
         }
     }
 
+    /// A path of a container that is not there, or not what was asked for.
+    pub(crate) fn in_container(path: &str, error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Self::NotFound { what: "path", name: path.chars().take(200).collect() }
+            }
+            _ => Self::Io { what: "copying", path: path.into(), source: error },
+        }
+    }
+
     /// For `map_err` of a file operation.
     pub fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

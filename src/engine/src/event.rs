@@ -47,6 +47,70 @@ impl Event {
     }
 }
 
+/// Which events are wanted: of each key that is given one value must fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filters(BTreeMap<String, Vec<String>>);
+
+impl Filters {
+    /// Reads `key=value`: `type`, `event`, `container`, `image`, `network`, `volume`, `label`, `scope`,
+    /// `daemon`.
+    pub fn parse(filters: &[String]) -> crate::Result<Self> {
+        const KEYS: [&str; 9] = [
+            "container",
+            "daemon",
+            "event",
+            "image",
+            "label",
+            "network",
+            "scope",
+            "type",
+            "volume",
+        ];
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for filter in filters {
+            match filter.split_once('=') {
+                Some((key, value)) if KEYS.contains(&key) => {
+                    found.entry(key.to_owned()).or_default().push(value.to_owned());
+                }
+                _ => {
+                    let why = format!("give KEY=VALUE with one of the keys {}", KEYS.join(", "));
+                    let value = filter.clone();
+                    return Err(crate::Error::Invalid { field: "filter", value, why });
+                }
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// Whether an event is wanted.
+    pub fn fit(&self, event: &Event) -> bool {
+        self.0.iter().all(|(key, values)| values.iter().any(|value| fits(event, key, value)))
+    }
+}
+
+fn fits(event: &Event, key: &str, value: &str) -> bool {
+    match key {
+        "type" => event.kind == value,
+        // `exec_start: ls` is an exec_start.
+        "event" => event.action == value || event.action.split(':').next() == Some(value),
+        "label" => match value.split_once('=') {
+            Some((name, value)) => event.attributes.get(name).is_some_and(|found| found == value),
+            None => event.attributes.contains_key(value),
+        },
+        "scope" => value == "local",
+        "daemon" => true,
+        kind => {
+            let named = event.attributes.get("name").is_some_and(|name| name == value);
+            let of_kind =
+                event.kind == kind && (named || (!value.is_empty() && event.id.starts_with(value)));
+            // A container's events are its image's too.
+            of_kind
+                || (kind == "image"
+                    && event.attributes.get("image").is_some_and(|name| name == value))
+        }
+    }
+}
+
 /// The file; clones are the same. Writing never fails a call that has done its work: what cannot be
 /// written is lost, and the log says so.
 #[derive(Debug, Clone)]
@@ -115,6 +179,28 @@ impl EventLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn filters() {
+        let event = Event::new("container", "die", "abc123")
+            .with("name", "web")
+            .with("image", "nginx")
+            .with("tier", "front");
+        let fit = |filters: &[&str]| {
+            let filters: Vec<String> = filters.iter().map(|text| (*text).to_owned()).collect();
+            Filters::parse(&filters).unwrap().fit(&event)
+        };
+        assert!(fit(&[]));
+        assert!(fit(&["event=start", "event=die", "type=container"]));
+        assert!(fit(&["container=web", "container=other"]));
+        assert!(fit(&["container=abc", "label=tier=front", "label=tier", "image=nginx"]));
+        assert!(!fit(&["event=start"]));
+        assert!(!fit(&["container=we", "event=die"]));
+        assert!(!fit(&["label=tier=back"]));
+        assert!(!fit(&["network=web"]));
+        assert!(Filters::parse(&["colour=red".to_owned()]).is_err());
+        assert!(Filters::parse(&["event".to_owned()]).is_err());
+    }
 
     #[test]
     fn lines_of_two_writers() {

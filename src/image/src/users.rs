@@ -82,10 +82,17 @@ fn read(lower: Vec<PathBuf>) -> io::Result<UserDatabase> {
         [only] => orlop_sys::fs::open_dir(only)?,
         many => overlay(many)?,
     };
-    Ok(UserDatabase {
-        passwd: parse_passwd(&read_file(root.as_fd(), "etc/passwd")?),
-        group: parse_group(&read_file(root.as_fd(), "etc/group")?),
-    })
+    UserDatabase::of_root(root.as_fd())
+}
+
+impl UserDatabase {
+    /// Reads that of the root file system `root`. Blocking.
+    pub fn of_root(root: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self {
+            passwd: parse_passwd(&read_file(root, "etc/passwd")?),
+            group: parse_group(&read_file(root, "etc/group")?),
+        })
+    }
 }
 
 /// The layers as one tree that no path leads to.

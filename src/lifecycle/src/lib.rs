@@ -35,7 +35,7 @@ pub mod stats;
 mod test_support;
 mod view;
 
-pub use container::set_default_seccomp;
+pub use container::{set_default_seccomp, user_table};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind};
 pub use filter::{ContainerFilter, SandboxFilter};

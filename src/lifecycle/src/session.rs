@@ -2,6 +2,7 @@
 
 use crate::runtime::Runtime;
 use crate::{Flows, Result, Session, container, sandbox};
+use oci_spec::runtime::Process;
 use orlop_model::{ContainerId, SandboxId, Signal};
 use tokio::net::TcpStream;
 
@@ -43,6 +44,17 @@ impl Runtime {
     /// CRI Attach. Dropping the session ends the attachment, never the container.
     pub async fn attach(&self, id: &str, flows: Flows) -> Result<Session> {
         container::attach_session(self.existing(id)?, flows).await
+    }
+
+    /// The process that a command in a running container would be, for whoever talks to the shim
+    /// himself.
+    pub async fn exec_process(
+        &self,
+        id: &str,
+        command: &[String],
+        terminal: bool,
+    ) -> Result<Process> {
+        container::exec_process(&*self.existing(id)?, command, terminal).await
     }
 
     /// A connection to a port on the localhost of a sandbox.

@@ -7,7 +7,7 @@ use crate::args::system::SystemCall;
 use crate::args::volumes::VolumeCall;
 use crate::cli::{Cli, Command, Place};
 use crate::container as work;
-use crate::{build, check, config, image, serve};
+use crate::{build, check, config, files, image, logs, observe, serve, stream};
 use anyhow::bail;
 use std::process::ExitCode;
 
@@ -48,7 +48,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Login(_) => absent("login"),
         Command::Logout(_) => absent("logout"),
         Command::Inspect(_) => absent("inspect"),
-        Command::Events(_) => absent("events"),
+        Command::Events(arguments) => observe::events(&place, &arguments).map(done),
         Command::Info(_) => absent("info"),
         Command::Search(_) => bail!(
             "search: registries have no common way to search; look on the registry's own page, then orlop pull"
@@ -70,26 +70,26 @@ fn container(place: &Place, call: ContainerCall) -> anyhow::Result<ExitCode> {
     match call {
         ContainerCall::Run(arguments) => work::run(place, &arguments),
         ContainerCall::Create(arguments) => work::create(place, &arguments),
-        ContainerCall::Start(arguments) => work::start(place, &arguments.of.containers),
+        ContainerCall::Start(arguments) => stream::start(place, &arguments),
         ContainerCall::Stop(arguments) => work::stop(place, &arguments),
         ContainerCall::Restart(arguments) => work::restart(place, &arguments),
         ContainerCall::Kill(arguments) => work::kill(place, &arguments),
         ContainerCall::Pause(of) => work::pause(place, &of.containers),
         ContainerCall::Unpause(of) => work::unpause(place, &of.containers),
         ContainerCall::Rm(arguments) => work::rm(place, &arguments),
-        ContainerCall::Logs(_) => absent("logs"),
-        ContainerCall::Exec(_) => absent("exec"),
-        ContainerCall::Attach(_) => absent("attach"),
-        ContainerCall::Cp(_) => absent("cp"),
-        ContainerCall::Top(_) => absent("top"),
-        ContainerCall::Stats(_) => absent("stats"),
+        ContainerCall::Logs(arguments) => logs::run(place, &arguments).map(done),
+        ContainerCall::Exec(arguments) => stream::exec(place, &arguments),
+        ContainerCall::Attach(arguments) => stream::attach(place, &arguments),
+        ContainerCall::Cp(arguments) => files::cp(place, &arguments).map(done),
+        ContainerCall::Top(arguments) => observe::top(place, &arguments).map(done),
+        ContainerCall::Stats(arguments) => observe::stats(place, &arguments).map(done),
         ContainerCall::Wait(arguments) => work::wait(place, &arguments),
         ContainerCall::Port(arguments) => work::port(place, &arguments),
         ContainerCall::Rename(arguments) => work::rename(place, &arguments),
         ContainerCall::Update(arguments) => work::update(place, &arguments),
-        ContainerCall::Diff(_) => absent("diff"),
-        ContainerCall::Commit(_) => absent("commit"),
-        ContainerCall::Export(_) => absent("export"),
+        ContainerCall::Diff(of) => files::diff(place, &of.container).map(done),
+        ContainerCall::Commit(arguments) => files::commit(place, &arguments).map(done),
+        ContainerCall::Export(arguments) => files::export(place, &arguments).map(done),
     }
 }
 
@@ -120,7 +120,7 @@ fn system(place: &Place, call: SystemCall) -> anyhow::Result<ExitCode> {
         SystemCall::Df(_) => absent("system df"),
         SystemCall::Prune(_) => absent("system prune"),
         SystemCall::Info(_) => absent("system info"),
-        SystemCall::Events(_) => absent("system events"),
+        SystemCall::Events(arguments) => observe::events(place, &arguments).map(done),
         SystemCall::Check(mut arguments) => {
             arguments.settings = place.with(arguments.settings);
             check::run(&arguments)

@@ -34,6 +34,20 @@ pub fn open_beneath(
     resolved(dir, path.as_ref(), flags, mode, resolve)
 }
 
+/// As [`open_beneath`], and fails with `EXDEV` also where the way leads into another mount than that
+/// of `dir`.
+pub fn open_beneath_here(
+    dir: BorrowedFd<'_>,
+    path: impl AsRef<Path>,
+    flags: OFlags,
+) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
+    resolved(dir, path.as_ref(), flags, Mode::empty(), resolve)
+}
+
 /// Opens `path` as if `dir` were `/`: absolute names, absolute symbolic links and `..` are taken
 /// relative to `dir` and cannot leave it. Magic links (`/proc/self/fd/3`) are refused.
 /// The descriptor is close-on-exec.

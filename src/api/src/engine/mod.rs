@@ -3,6 +3,7 @@
 //!
 //! Each call in one line, the work by topic in the modules beside.
 
+mod commit;
 mod containers;
 mod files;
 mod networks;

@@ -1,8 +1,9 @@
 //! Where the streams of containers and commands are.
 
-use super::{EngineCalls, json, not_yet};
+use super::{EngineCalls, json, read};
 use crate::engine_v1 as v1;
 use crate::error::ApiError;
+use orlop_engine::spec::ExecSpec;
 
 pub(super) async fn locate(
     calls: &EngineCalls,
@@ -13,10 +14,13 @@ pub(super) async fn locate(
 }
 
 pub(super) async fn prepare_exec(
-    _calls: &EngineCalls,
-    _request: v1::ChangeRequest,
+    calls: &EngineCalls,
+    request: v1::ChangeRequest,
 ) -> Result<v1::Json, ApiError> {
-    not_yet("prepare_exec")
+    let engine = calls.engine()?;
+    let container = engine.find(&request.container)?;
+    let spec: ExecSpec = read("exec", &request.change)?;
+    json(&engine.prepare_exec(&container, &spec).await?)
 }
 
 pub(super) async fn prepare(

@@ -9,7 +9,7 @@ use crate::ignore::IgnoreRules;
 use crate::key;
 use crate::{Lines, nearest};
 use orlop_image::Image;
-use orlop_model::Reference;
+use orlop_model::{Digest, Reference};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +42,13 @@ impl Build<'_> {
                 Err(BuildError::at(stage.lines, message))
             }
             None if name == "scratch" => Ok(self.scratch()),
+            // An id is no name that a registry could be asked for.
+            None if Digest::parse(&name).is_ok() => match self.engine.store.get(&name) {
+                Some(image) => {
+                    self.outcome(&image).map_err(|error| BuildError::at(stage.lines, error))
+                }
+                None => Err(BuildError::at(stage.lines, format!("there is no image {name}"))),
+            },
             None => self.image(&self.reference(&name, stage.lines)?, stage.lines),
         }
     }

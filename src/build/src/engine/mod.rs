@@ -3,6 +3,7 @@
 
 mod add;
 mod base;
+mod commit;
 mod copy;
 mod error;
 mod export;
@@ -17,6 +18,7 @@ mod scope;
 mod stage;
 mod time;
 
+pub use commit::Commit;
 pub use error::BuildError;
 pub use progress::{Event, Progress, Quiet, StepId};
 

@@ -41,7 +41,15 @@ impl Index {
     /// Opens the index. One that cannot be read is moved aside, with a new one in its place: then
     /// the second value is true, and what is on disk is not to be taken for garbage.
     pub(crate) fn open(path: &Path) -> Result<(Self, Vec<ImageRecord>, bool), StoreError> {
-        match Self::try_open(path) {
+        let opened = match Self::create(path) {
+            // Somebody uses it: there is nothing wrong with it.
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
+                return Err(StoreError::Index(format!("{} is in use", path.display())));
+            }
+            Err(error) => Err(error.to_string()),
+            Ok(database) => Self::read(database),
+        };
+        match opened {
             Ok((index, records)) => Ok((index, records, false)),
             Err(why) => {
                 let aside = aside(path);
@@ -51,18 +59,20 @@ impl Index {
                     path: path.to_owned(),
                     source,
                 })?;
-                let (index, records) = Self::try_open(path).map_err(StoreError::Index)?;
+                let database =
+                    Self::create(path).map_err(|error| StoreError::Index(error.to_string()))?;
+                let (index, records) = Self::read(database).map_err(StoreError::Index)?;
                 Ok((index, records, true))
             }
         }
     }
 
-    fn try_open(path: &Path) -> Result<(Self, Vec<ImageRecord>), String> {
+    fn create(path: &Path) -> Result<Database, redb::DatabaseError> {
+        Database::builder().set_cache_size(1 << 20).create(path)
+    }
+
+    fn read(database: Database) -> Result<(Self, Vec<ImageRecord>), String> {
         let text = |error: redb::Error| error.to_string();
-        let database = Database::builder()
-            .set_cache_size(1 << 20)
-            .create(path)
-            .map_err(|error| text(error.into()))?;
         let write = database.begin_write().map_err(|error| text(error.into()))?;
         write.open_table(IMAGES).map_err(|error| text(error.into()))?;
         write.commit().map_err(|error| text(error.into()))?;

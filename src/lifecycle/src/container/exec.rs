@@ -6,7 +6,7 @@ use crate::error::{below, io};
 use crate::kept::blocking;
 use crate::neighbours::task_failed;
 use crate::{ContainerState, Error, ErrorKind, ExecOutput, Result};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 use orlop_model::ExecId;
 use orlop_task::{Client, ExecError, TaskError};
 use std::sync::Arc;
@@ -71,17 +71,31 @@ pub(super) fn running_client(container: &Container, expected: &'static str) -> R
     container.client().ok_or_else(|| container.wrong_state(expected))
 }
 
-/// The container's own process with another command, as JSON.
+/// The container's own process with another command. The container must run.
+pub(crate) async fn exec_process(
+    container: &Container,
+    command: &[String],
+    terminal: bool,
+) -> Result<Process> {
+    running_client(container, "a command needs a running container")?;
+    process(container, command, terminal).await
+}
+
+async fn process(container: &Container, command: &[String], terminal: bool) -> Result<Process> {
+    let spec = match container.remembered_process() {
+        Some(spec) => spec,
+        None => container.remember_process(read_process(container).await?),
+    };
+    Ok(orlop_spec::process_for_exec(spec, command, terminal)?)
+}
+
+/// The same as JSON.
 pub(super) async fn process_json(
     container: &Container,
     command: &[String],
     terminal: bool,
 ) -> Result<Vec<u8>> {
-    let spec = match container.remembered_process() {
-        Some(spec) => spec,
-        None => container.remember_process(read_process(container).await?),
-    };
-    let process = orlop_spec::process_for_exec(spec, command, terminal)?;
+    let process = process(container, command, terminal).await?;
     serde_json::to_vec(&process).map_err(|error| {
         below("writing the process", container.id.as_str(), ErrorKind::Internal, error)
     })

@@ -53,7 +53,7 @@ impl ImageFacts {
 }
 
 /// The image's users in the words of the spec room.
-pub(super) fn user_table(database: &UserDatabase) -> UserTable {
+pub fn user_table(database: &UserDatabase) -> UserTable {
     let user = |entry: &orlop_image::PasswdEntry| User {
         name: entry.name.clone(),
         uid: entry.uid,

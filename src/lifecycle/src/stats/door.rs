@@ -48,6 +48,18 @@ impl Runtime {
         self.pods(filter, sandbox_stats)
     }
 
+    /// What the metrics of one pod are made from.
+    pub async fn sandbox_detail(&self, id: &str) -> Result<SandboxDetail> {
+        self.0.check_recovered()?;
+        let (context, sandbox) = (Arc::clone(&self.0), self.0.index.sandbox(id)?);
+        let gone = Error::NotFound { what: "sandbox", id: sandbox.id.to_string() };
+        blocking(move || {
+            let pod = pods(&context, vec![sandbox]).pop().ok_or(gone)?;
+            Ok(sandbox_detail(&context, &pod))
+        })
+        .await
+    }
+
     /// What CRI's ListPodSandboxMetrics is made from.
     pub fn sandboxes_detail(&self) -> Result<Source<SandboxDetail>> {
         self.pods(&SandboxFilter::default(), sandbox_detail)

@@ -4,7 +4,7 @@ mod run;
 mod show;
 mod wait;
 
-pub(crate) use run::{create, run};
+pub(crate) use run::{NotStarted, create, not_started, run};
 pub(crate) use show::{inspect, port, ps};
 pub(crate) use wait::wait;
 

@@ -33,9 +33,20 @@ pub(crate) fn create(place: &Place, arguments: &CreateArgs) -> anyhow::Result<Ex
 /// began.
 pub(crate) fn run(place: &Place, arguments: &RunArgs) -> anyhow::Result<ExitCode> {
     let (image, command) = image_and_command(&arguments.image_and_command);
-    let done = spec_of(&arguments.flags, image, command).and_then(|spec| {
+    let done = spec_of(&arguments.flags, image, command).and_then(|mut spec| {
+        // With a terminal one may leave and come back; a pipe's end is the input's.
+        spec.stdin_once = spec.stdin && !spec.tty && !arguments.detach;
         with_config(place, async |config| {
             let door = Door::open(&config).await?;
+            if !arguments.detach {
+                return match make(&door, &spec, &arguments.flags).await {
+                    Ok(id) => crate::stream::run(&config, door, &id, &spec, arguments).await,
+                    Err(error) => {
+                        door.close().await;
+                        Err(error)
+                    }
+                };
+            }
             let begun = begin(&door, &spec, &arguments.flags).await;
             door.close().await;
             let id = begun?;

@@ -19,8 +19,10 @@ use orlop_api::images_v1::images_client::ImagesClient;
 use orlop_api::{EngineCalls, ImageCalls};
 use orlop_image::{ImageStore, StoreError};
 use std::io::ErrorKind;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -31,6 +33,8 @@ pub(crate) type Engine = EngineClient<Channel>;
 
 /// Bytes on their way between client and service in one process.
 const PIPE: usize = 1 << 20;
+/// How long what works in the background may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest reply.
 const MAX_REPLY: usize = 64 << 20;
 
@@ -49,7 +53,9 @@ struct Own {
 /// Dropped in the order of the fields; the lock last.
 enum What {
     Images(ImageStore),
-    Engine(Box<Opened>, RunLock),
+    /// What works in the background has a runtime of its own and ends with it: the next door of this
+    /// process must find nothing of it.
+    Engine(Box<Opened>, Runtime, RunLock),
 }
 
 impl Door {
@@ -84,8 +90,8 @@ impl Door {
                 Err(holder) => turn.wait_for(&holder, &config.run).await?,
                 Ok(lock) => match open_images(config, &mut turn).await? {
                     Some(images) => {
-                        let opened = open_engine(config, images, Stay::Short).await?;
-                        return Self::over(What::Engine(Box::new(opened), lock)).await;
+                        let (opened, runtime) = opened_apart(config, images).await?;
+                        return Self::over(What::Engine(Box::new(opened), runtime, lock)).await;
                     }
                     None => drop(lock),
                 },
@@ -113,13 +119,17 @@ impl Door {
         let (near, far) = tokio::io::duplex(PIPE);
         let (images, engine) = match &what {
             What::Images(store) => (ImageCalls::over(store.clone()), None),
-            What::Engine(opened, _) => {
+            What::Engine(opened, ..) => {
                 let engine = &opened.engine;
                 let calls = EngineCalls::over(engine.clone());
                 (ImageCalls::over(engine.images().clone()), Some(calls))
             }
         };
-        let server = tokio::spawn(async move {
+        let handle = match &what {
+            What::Engine(_, runtime, _) => runtime.handle().clone(),
+            What::Images(_) => Handle::current(),
+        };
+        let server = handle.spawn(async move {
             // It ends with the client; there is nobody to tell.
             let _ = orlop_api::serve_own(images, engine, far).await;
         });
@@ -146,9 +156,33 @@ impl Door {
             What::Images(store) => {
                 let _ = tokio::task::spawn_blocking(move || drop(store)).await;
             }
-            What::Engine(opened, lock) => {
-                opened.close().await;
+            What::Engine(opened, runtime, lock) => {
+                let _ = runtime.spawn(opened.close()).await;
+                let end = move || runtime.shutdown_timeout(PATIENCE);
+                let _ = tokio::task::spawn_blocking(end).await;
                 drop(lock);
+            }
+        }
+    }
+}
+
+/// Opens the engine in a runtime of its own.
+async fn opened_apart(config: &Config, images: ImageStore) -> anyhow::Result<(Opened, Runtime)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("worker threads cannot be started")?;
+    let config = config.clone();
+    let opened = runtime.spawn(async move { open_engine(&config, images, Stay::Short).await });
+    match opened.await {
+        Ok(Ok(opened)) => Ok((opened, runtime)),
+        failed => {
+            // One cannot wait for that here; nothing of it is needed any more.
+            runtime.shutdown_background();
+            match failed {
+                Ok(Err(error)) => Err(error),
+                _ => bail!("opening was cut off"),
             }
         }
     }

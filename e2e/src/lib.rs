@@ -4,6 +4,7 @@
 pub mod cri;
 pub mod images;
 pub mod leaks;
+pub mod people;
 pub mod process;
 pub mod streams;
 pub mod world;

@@ -159,6 +159,7 @@ impl Shim {
             stdio: stdio(&spec, paths.terminal, &ends),
             cgroup: Some(&cgroup),
             init_only: options.init,
+            reaper: options.reaper,
             hooks: hooked.as_ref().and_then(|hooked| hooked.hooks.before_entry()),
             self_exe: self.self_exe.as_fd(),
         });

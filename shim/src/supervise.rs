@@ -307,6 +307,7 @@ impl Shim {
             stdio: stdio(&spec, container.init.paths.terminal, &ends),
             cgroup: Some(&container.cgroup),
             init_only: container.options.init,
+            reaper: container.options.reaper,
             hooks: container.hooked.as_ref().and_then(|hooked| hooked.hooks.before_entry()),
             self_exe: self_exe.as_fd(),
         });

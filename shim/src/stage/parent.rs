@@ -53,6 +53,8 @@ pub(crate) struct InitRequest<'a> {
     pub(crate) cgroup: Option<&'a Cgroup>,
     /// No workload: the built-in pid 1 that reaps, and ends on SIGTERM or SIGINT.
     pub(crate) init_only: bool,
+    /// The workload is the child of a built-in pid 1.
+    pub(crate) reaper: bool,
     /// Hooks that run before its root is entered: some of ours ([`Progress::Hooks`]), then these.
     pub(crate) hooks: Option<&'a [Hook]>,
     /// Our own binary, sealed.
@@ -220,6 +222,7 @@ pub(crate) fn spawn_init(request: &InitRequest<'_>) -> Result<Staged> {
     let mut plan = Plan {
         container: Some(container),
         init_only: request.init_only,
+        reaper: request.reaper,
         terminal: terminal(&request.stdio),
         process: process.map(translate::process).transpose()?.unwrap_or_default(),
     };

@@ -13,6 +13,8 @@ pub(super) struct Plan {
     pub(super) container: Option<Container>,
     /// No workload: reap as process 1.
     pub(super) init_only: bool,
+    /// Reap as process 1, with the workload as a child.
+    pub(super) reaper: bool,
     /// A new terminal, with rows and columns.
     pub(super) terminal: Option<(u16, u16)>,
     /// The process.

@@ -7,7 +7,7 @@ use super::made::Made;
 use super::plan::{Container, Plan, Process};
 use super::tree::Root;
 use super::{cgroups, cwd, identity, init, mask, mounts, null, procfs, rootfs, terminal, wire};
-use orlop_sys::process::inherited;
+use orlop_sys::process::{inherited, stay_behind};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,7 +25,11 @@ pub(super) fn run(handed_over: usize) -> ! {
     let started =
         hidden.at(Step::Security, || "dumpable").and_then(|()| start(control.as_fd(), handed_over));
     let error = match started {
-        Ok(Some(launch)) => launch.exec(),
+        Ok(Some((launch, false))) => launch.exec(),
+        Ok(Some((launch, true))) => match stay_behind() {
+            Ok(()) => launch.exec(),
+            Err(error) => StageError::refuse(Step::Spawn, "the init's child", error.to_string()),
+        },
         Ok(None) => {
             // To the shim the end of the stream means that the workload runs.
             drop(control);
@@ -38,7 +42,7 @@ pub(super) fn run(handed_over: usize) -> ! {
 }
 
 /// Everything up to the exec.
-fn start(control: BorrowedFd<'_>, handed_over: usize) -> Result<Option<Launch>> {
+fn start(control: BorrowedFd<'_>, handed_over: usize) -> Result<Option<(Launch, bool)>> {
     let plan = inherited(PLAN).at(Step::Spawn, || "plan")?;
     let made = Made::inherited(handed_over);
     let (plan, filter) = wire::read(plan)?;
@@ -76,13 +80,14 @@ fn start(control: BorrowedFd<'_>, handed_over: usize) -> Result<Option<Launch>> 
     for warning in warnings {
         control::send_warning(control, &warning)?;
     }
+    let reaper = plan.reaper;
     drop(plan);
     control::send_ready(control)?;
     control::wait_go(control)?;
     if let Some(filter) = &filter {
         identity::install(filter)?;
     }
-    Ok(launch)
+    Ok(launch.map(|launch| (launch, reaper)))
 }
 
 /// The container's own world.

@@ -322,6 +322,7 @@ fn the_built_in_init_reaps_and_ends_when_told() {
         stdio: Stdio::Fds([None; 3]),
         cgroup: Some(&world.cgroup),
         init_only: true,
+        reaper: false,
         hooks: None,
         self_exe: SELF.as_fd(),
     })

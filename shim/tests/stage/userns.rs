@@ -298,6 +298,7 @@ fn an_init_without_a_program_lives_there_too() {
         stdio: Stdio::Fds([None; 3]),
         cgroup: Some(&world.cgroup),
         init_only: true,
+        reaper: false,
         hooks: None,
         self_exe: SELF.as_fd(),
     })

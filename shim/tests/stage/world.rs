@@ -97,6 +97,7 @@ impl World {
             stdio,
             cgroup: Some(&self.cgroup),
             init_only: false,
+            reaper: false,
             hooks: None,
             self_exe: SELF.as_fd(),
         })?;

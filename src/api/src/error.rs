@@ -116,6 +116,7 @@ fn of_store(error: &StoreError) -> Code {
         StoreError::Key { .. } => Code::InvalidArgument,
         StoreError::SignatureValidationFailed { .. } => Code::Unknown,
         StoreError::Locked { .. } => Code::Unavailable,
+        StoreError::InUse { .. } => Code::FailedPrecondition,
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             Code::ResourceExhausted
         }

@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) index: Index,
     pub(crate) events: EventLog,
     pub(crate) ports: PortClaims,
+    /// The boot of the host.
+    pub(crate) boot: String,
     /// Held while a pod is entered or left.
     pub(crate) pods: tokio::sync::Mutex<()>,
     watcher: Mutex<Option<JoinHandle<()>>>,
@@ -64,6 +66,7 @@ impl Engine {
             records,
             index: Index::default(),
             ports: PortClaims::default(),
+            boot: orlop_sys::process::boot_id().unwrap_or_default(),
             pods: tokio::sync::Mutex::default(),
             watcher: Mutex::default(),
         });

@@ -31,6 +31,9 @@ pub struct Record {
     /// How the last attempt that was cleared away ended.
     #[serde(default)]
     pub last: Option<Ended>,
+    /// The boot of the host in which it was last started; empty: never.
+    #[serde(default)]
+    pub boot: String,
     /// Somebody stopped it: a restart policy does not start it after a boot.
     #[serde(default)]
     pub stopped: bool,
@@ -89,4 +92,36 @@ pub(crate) const LAYER_PREFIX: &str = "engine-";
 
 pub(crate) fn layer_key(id: &ContainerId) -> String {
     format!("{LAYER_PREFIX}{id}")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn record(name: &str) -> Record {
+        Record {
+            id: ContainerId::parse("c1").unwrap(),
+            name: name.to_owned(),
+            spec: ContainerSpec::default(),
+            created_at: Timestamp(1),
+            image: Digest::from_sha256(&[1; 32]),
+            merged: Merged::default(),
+            attempts: 0,
+            attempt: None,
+            last: None,
+            boot: String::new(),
+            stopped: false,
+            removing: false,
+        }
+    }
+
+    #[test]
+    fn an_older_record_is_read() {
+        let mut json = serde_json::to_value(record("one")).unwrap();
+        let fields = json.as_object_mut().unwrap();
+        for field in ["attempts", "attempt", "last", "boot", "stopped", "removing"] {
+            fields.remove(field);
+        }
+        assert_eq!(serde_json::from_value::<Record>(json).unwrap(), record("one"));
+    }
 }

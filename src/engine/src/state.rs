@@ -3,10 +3,11 @@
 use crate::Record;
 use orlop_lifecycle::{ContainerState, ContainerView};
 use orlop_model::Timestamp;
+use orlop_task::HealthRecord;
 use serde::{Deserialize, Serialize};
 
 /// How a container stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Status {
     /// In one word.
     pub state: State,
@@ -22,6 +23,10 @@ pub struct Status {
     pub oom: bool,
     /// Why it could not be started; else empty.
     pub error: String,
+    /// How often its restart policy has started it.
+    pub restarts: u32,
+    /// What was seen of its health; `None`: nobody looks.
+    pub health: Option<HealthRecord>,
 }
 
 /// The words that people know.
@@ -76,13 +81,19 @@ pub fn state(record: &Record, attempt: Option<&ContainerView>) -> Status {
 fn of_view(view: &ContainerView) -> Status {
     let ended = view.state == ContainerState::Exited;
     Status {
-        state: if ended { State::Exited } else { State::Running },
+        state: match (ended, view.runs.as_ref().is_some_and(|runs| runs.waiting)) {
+            (true, _) => State::Exited,
+            (false, true) => State::Restarting,
+            (false, false) => State::Running,
+        },
         pid: view.pid.filter(|_| !ended).unwrap_or(0),
         exit_code: view.exit_code,
         started_at: view.started_at,
         finished_at: view.finished_at,
         oom: view.reason == "OOMKilled",
         error: view.message.clone(),
+        restarts: view.runs.as_ref().map_or(0, |runs| runs.restarts),
+        health: view.health.clone(),
     }
 }
 
@@ -107,6 +118,8 @@ fn of_past(record: &Record) -> Status {
             finished_at: last.finished_at,
             oom: last.oom,
             error: last.error.clone(),
+            restarts: 0,
+            health: None,
         },
     }
 }
@@ -120,5 +133,39 @@ fn nothing(state: State) -> Status {
         finished_at: Timestamp(0),
         oom: false,
         error: String::new(),
+        restarts: 0,
+        health: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+    use crate::record::{Attempt, Ended};
+    use orlop_model::SandboxId;
+
+    fn ended(started_at: i64) -> Ended {
+        let (started_at, finished_at) = (Timestamp(started_at), Timestamp(9));
+        Ended { started_at, finished_at, exit_code: 3, oom: true, error: "e".into() }
+    }
+
+    #[test]
+    fn of_records_without_a_living_attempt() {
+        let mut facts = record("one");
+        assert_eq!(state(&facts, None).state, State::Created);
+        // A crash left an attempt of which nothing is there.
+        let sandbox = SandboxId::parse("s1").unwrap();
+        let attempt = Attempt { number: 1, sandbox, paused: true, ports: vec![], networks: vec![] };
+        facts.attempt = Some(attempt);
+        assert_eq!(state(&facts, None).state, State::Created, "not paused: nothing lives");
+        facts.last = Some(ended(5));
+        let status = state(&facts, None);
+        assert_eq!((status.state, status.exit_code, status.oom), (State::Exited, 3, true));
+        facts.last = Some(ended(0));
+        let status = state(&facts, None);
+        assert_eq!((status.state, status.error.as_str()), (State::Created, "e"), "never ran");
+        facts.removing = true;
+        assert_eq!(state(&facts, None).state, State::Removing);
     }
 }

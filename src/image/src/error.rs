@@ -226,6 +226,14 @@ pub enum StoreError {
         /// Who holds it, as written in the lock file.
         pid: String,
     },
+    /// A container that can be started again was made from it.
+    #[error("image {image} is used by container {container}: remove that one first")]
+    InUse {
+        /// As asked for.
+        image: String,
+        /// The container's id.
+        container: String,
+    },
     /// No such image.
     #[error("image {image} is not present; pull it first")]
     NotFound {

@@ -14,6 +14,9 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct ImageStore(Arc<Inner>);
 
+/// Begins the keys of layers that are started from again and again: their image must stay.
+const KEPT: &str = "engine-";
+
 impl ImageStore {
     pub(crate) fn shared(&self) -> &Arc<Inner> {
         &self.0
@@ -94,6 +97,18 @@ impl ImageStore {
         let last = image.repo_tags.len() <= 1;
         if names.clone().any(|known| *known == name) && !(last && image.repo_tags.contains(&name)) {
             return self.change(Change::Untag { name }).await;
+        }
+        let used = {
+            let state = self.0.state();
+            let of = |(_, lease): &(&String, &crate::state::Lease)| lease.image == image.id;
+            state
+                .leases
+                .iter()
+                .filter(of)
+                .find_map(|(key, _)| key.strip_prefix(KEPT).map(str::to_owned))
+        };
+        if let Some(container) = used {
+            return Err(StoreError::InUse { image: name_or_id.to_owned(), container });
         }
         self.remove(image.id.as_str()).await.map(|()| true)
     }

@@ -59,7 +59,8 @@ impl Logging {
 
 /// For commands that end soon: warnings only, unless RUST_LOG says otherwise.
 pub(crate) fn start_quiet() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,orlop_api=off"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Without a log the command works all the same.
     let _ = builder.with_ansi(false).without_time().with_target(false).try_init();

@@ -191,7 +191,8 @@ async fn open(config: &Config, api: &Api, metrics: &Metrics) -> anyhow::Result<N
         "ready"
     );
     metrics.set_ready(engine.runtime().of(Owner::Cri), engine.images().clone());
-    api.set_ready(engine);
+    api.set_ready(engine.clone());
+    tokio::spawn(async move { engine.start_after_boot().await });
     notify::state("READY=1");
     Ok(network)
 }

@@ -56,6 +56,7 @@ async fn make(
             facts.attempts = number;
             facts.attempt = Some(attempt);
             facts.stopped = false;
+            facts.boot.clone_from(&inner.boot);
         })
         .await;
     drop(shared);

@@ -47,6 +47,7 @@ async fn create(inner: &Arc<Inner>, spec: ContainerSpec) -> Result<NewContainer>
         attempts: 0,
         attempt: None,
         last: None,
+        boot: String::new(),
         stopped: false,
         removing: false,
     };

@@ -32,7 +32,7 @@ impl Inner {
             "State": state(&status),
             "Image": record.image,
             "Name": format!("/{}", record.name),
-            "RestartCount": 0,
+            "RestartCount": status.restarts,
             "Driver": "overlay",
             "Platform": "linux",
             "LogPath": log,
@@ -101,7 +101,7 @@ fn endpoint(ips: &[std::net::IpAddr]) -> Value {
 }
 
 fn state(status: &Status) -> Value {
-    json!({
+    let mut shown = json!({
         "Status": status.state.as_str(),
         "Running": status.state.lives(),
         "Paused": status.state == State::Paused,
@@ -113,7 +113,28 @@ fn state(status: &Status) -> Value {
         "Error": status.error,
         "StartedAt": time(status.started_at),
         "FinishedAt": time(status.finished_at),
-    })
+    });
+    if let (Some(health), Value::Object(shown)) = (&status.health, &mut shown) {
+        let log: Vec<Value> = health
+            .log
+            .iter()
+            .map(|look| {
+                json!({
+                    "Start": time(Timestamp(look.start)),
+                    "End": time(Timestamp(look.end)),
+                    "ExitCode": look.exit_code,
+                    "Output": look.output,
+                })
+            })
+            .collect();
+        let health = json!({
+            "Status": health.status.as_str(),
+            "FailingStreak": health.failing_streak,
+            "Log": log,
+        });
+        shown.insert("Health".to_owned(), health);
+    }
+    shown
 }
 
 fn config(record: &Record) -> Value {

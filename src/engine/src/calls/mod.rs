@@ -1,5 +1,6 @@
 //! What can be asked of containers.
 
+mod boot;
 mod create;
 mod inspect;
 mod remove;

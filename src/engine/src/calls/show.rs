@@ -87,7 +87,7 @@ impl Inner {
             finished_at: status.finished_at.0,
             state: status.state,
             exit_code: status.exit_code,
-            health: String::new(),
+            health: status.health.as_ref().map_or("", |health| health.status.as_str()).to_owned(),
             pid: status.pid,
             ports: ports(&record, status.state.lives()),
             labels: record.merged.labels.clone(),

@@ -171,6 +171,7 @@ impl Job {
                 exit_on_delete: true,
                 attachable: true,
                 stdin_once: self.config.stdin_once,
+                reaper: self.config.extras.init,
                 ..CreateOptions::default()
             },
         }
@@ -244,6 +245,8 @@ impl Preparation {
         let named = extras.user.as_ref().unwrap_or(&image.user);
         let mut user = orlop_spec::resolve_user(&self.config.security, named, &table)?;
         user.additional_gids.extend(orlop_spec::resolve_groups(&extras.groups, &table)?);
+        user.additional_gids.sort_unstable();
+        user.additional_gids.dedup();
         let log_path = self.log_path()?;
         let volumes = volumes::take(&self.context.images, id, &self.config)?;
         let labels = self.labels()?;

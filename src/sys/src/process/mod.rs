@@ -6,6 +6,7 @@
 mod attributes;
 mod child;
 mod exec;
+mod first;
 mod holder;
 mod output;
 mod own;
@@ -19,6 +20,7 @@ mod stack;
 
 pub use attributes::{Scheduling, set_affinity, set_io_priority, set_personality, set_scheduling};
 pub use exec::exec;
+pub use first::stay_behind;
 pub use holder::{NamespaceHolder, write_inside};
 pub use output::{Output, output};
 pub use own::{

@@ -3,7 +3,9 @@
 use crate::attempt::PortClaims;
 use crate::event::EventLog;
 use crate::index::Index;
+use crate::networks::Networks;
 use crate::record::LAYER_PREFIX;
+use crate::volumes::Volumes;
 use crate::{Container, Record, Result, Status, calls, state};
 use orlop_image::ImageStore;
 use orlop_lifecycle::{ContainerFilter, ContainerView, EventKind, Runtime, SandboxFilter};
@@ -42,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) ports: PortClaims,
     /// The boot of the host.
     pub(crate) boot: String,
+    pub(crate) networks: Networks,
+    pub(crate) volumes: Volumes,
     /// Held while a pod is entered or left.
     pub(crate) pods: tokio::sync::Mutex<()>,
     watcher: Mutex<Option<JoinHandle<()>>>,
@@ -57,6 +61,8 @@ impl Engine {
         network: Network,
     ) -> Result<Self> {
         let records = Arc::new(RecordDir::open(&options.root.join("engine/containers"))?);
+        let networks = Networks::open(&options.root.join("engine/networks"))?;
+        let volumes = Volumes::open(&options.root)?;
         let inner = Arc::new(Inner {
             runtime: runtime.of(Owner::Engine),
             events: EventLog::new(&options.run),
@@ -67,6 +73,8 @@ impl Engine {
             index: Index::default(),
             ports: PortClaims::default(),
             boot: orlop_sys::process::boot_id().unwrap_or_default(),
+            networks,
+            volumes,
             pods: tokio::sync::Mutex::default(),
             watcher: Mutex::default(),
         });
@@ -77,6 +85,7 @@ impl Engine {
         for container in inner.index.all() {
             calls::ended(&inner, &container).await;
         }
+        inner.recover_names().await;
         let watcher = tokio::spawn(watch(Arc::clone(&inner), events));
         *inner.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
         Ok(Self(inner))
@@ -234,7 +243,10 @@ async fn watch(
                     ended.filter_map(|view| ContainerId::parse(&view.config.metadata.name).ok());
                 ids.filter_map(|id| inner.index.get(&id)).collect()
             }
-            Ok(_) => Vec::new(),
+            Ok(event) => {
+                inner.tell_run(&event);
+                Vec::new()
+            }
             Err(RecvError::Lagged(_)) => inner.index.all(),
             Err(RecvError::Closed) => return,
         };

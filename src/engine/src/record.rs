@@ -73,6 +73,9 @@ pub struct Ended {
     pub oom: bool,
     /// Why it could not be started; else empty.
     pub error: String,
+    /// How often its shim had started it again.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 impl Stored for Record {

@@ -80,6 +80,8 @@ pub fn state(record: &Record, attempt: Option<&ContainerView>) -> Status {
 
 fn of_view(view: &ContainerView) -> Status {
     let ended = view.state == ContainerState::Exited;
+    // Between two runs what is known is how the last one ended.
+    let last = view.runs.as_ref().filter(|runs| runs.waiting && !ended).and_then(|runs| runs.last);
     Status {
         state: match (ended, view.runs.as_ref().is_some_and(|runs| runs.waiting)) {
             (true, _) => State::Exited,
@@ -87,10 +89,10 @@ fn of_view(view: &ContainerView) -> Status {
             (false, false) => State::Running,
         },
         pid: view.pid.filter(|_| !ended).unwrap_or(0),
-        exit_code: view.exit_code,
+        exit_code: last.map_or(view.exit_code, |end| end.code.cast_signed()),
         started_at: view.started_at,
-        finished_at: view.finished_at,
-        oom: view.reason == "OOMKilled",
+        finished_at: last.map_or(view.finished_at, |end| Timestamp(end.at)),
+        oom: last.map_or(view.reason == "OOMKilled", |end| end.oom_killed),
         error: view.message.clone(),
         restarts: view.runs.as_ref().map_or(0, |runs| runs.restarts),
         health: view.health.clone(),
@@ -118,7 +120,7 @@ fn of_past(record: &Record) -> Status {
             finished_at: last.finished_at,
             oom: last.oom,
             error: last.error.clone(),
-            restarts: 0,
+            restarts: last.restarts,
             health: None,
         },
     }

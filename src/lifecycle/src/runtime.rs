@@ -13,7 +13,7 @@ use crate::{
 use orlop_image::ImageStore;
 use orlop_model::{ContainerId, SandboxId};
 use orlop_network::Network;
-use orlop_spec::request::{ContainerConfig, Owner, Resources, SandboxConfig};
+use orlop_spec::request::{ContainerConfig, Owner, Resources, Restart, SandboxConfig};
 use orlop_task::Launcher;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,6 +76,17 @@ impl Runtime {
             readers: Arc::new(Semaphore::new(crate::stats::READERS)),
         });
         Ok(Self(context, Owner::Cri))
+    }
+
+    /// What starts shims.
+    pub fn launcher(&self) -> &Launcher {
+        &self.0.launcher
+    }
+
+    /// Gives the shim of a supervised container another policy.
+    pub async fn set_restart(&self, id: &str, policy: Restart) -> Result<()> {
+        let found = self.existing(id)?;
+        to_the_end(async move { container::set_restart(&found, policy).await }).await
     }
 
     /// The same runtime with the pods of `owner` in its lists and calls, and no others.

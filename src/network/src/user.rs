@@ -156,6 +156,8 @@ fn address(host: &mut Socket, link: &Link, network: &UserNetwork) -> Result<(), 
         let key = format!("net/ipv6/conf/{}/disable_ipv6", link.name);
         // A host without IPv6 says so with the address.
         let _ = sysctl::write(&root, &key, "0");
+        // Nobody else can have it, and without a port the bridge would never know.
+        let _ = sysctl::write(&root, &format!("net/ipv6/conf/{}/accept_dad", link.name), "0");
     }
     let has = host.addresses(link).map_err(netlink_error)?;
     for one in &network.subnets {

@@ -2,12 +2,10 @@
 
 use crate::args::containers::{ContainerCall, ContainerCommand};
 use crate::args::images::ImageCommand;
-use crate::args::networks::NetworkCall;
 use crate::args::system::SystemCall;
-use crate::args::volumes::VolumeCall;
 use crate::cli::{Cli, Command, Place};
 use crate::container as work;
-use crate::{build, check, config, files, image, logs, observe, serve, stream};
+use crate::{build, check, config, files, image, logs, network, observe, serve, stream, volume};
 use anyhow::bail;
 use std::process::ExitCode;
 
@@ -42,8 +40,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             build::run(&place, &arguments).map(done)
         }
         Command::ImageGroup { call } => image::run(&place, &call).map(done),
-        Command::Network { call } => network(&place, &call),
-        Command::Volume { call } => volume(&place, &call),
+        Command::Network { call } => network::run(&place, &call),
+        Command::Volume { call } => volume::run(&place, &call),
         Command::System { call } => system(&place, call),
         Command::Login(_) => absent("login"),
         Command::Logout(_) => absent("logout"),
@@ -90,28 +88,6 @@ fn container(place: &Place, call: ContainerCall) -> anyhow::Result<ExitCode> {
         ContainerCall::Diff(of) => files::diff(place, &of.container).map(done),
         ContainerCall::Commit(arguments) => files::commit(place, &arguments).map(done),
         ContainerCall::Export(arguments) => files::export(place, &arguments).map(done),
-    }
-}
-
-fn network(_: &Place, call: &NetworkCall) -> anyhow::Result<ExitCode> {
-    match call {
-        NetworkCall::Ls(_) => absent("network ls"),
-        NetworkCall::Create(_) => absent("network create"),
-        NetworkCall::Rm(_) => absent("network rm"),
-        NetworkCall::Inspect(_) => absent("network inspect"),
-        NetworkCall::Connect(_) => absent("network connect"),
-        NetworkCall::Disconnect(_) => absent("network disconnect"),
-        NetworkCall::Prune(_) => absent("network prune"),
-    }
-}
-
-fn volume(_: &Place, call: &VolumeCall) -> anyhow::Result<ExitCode> {
-    match call {
-        VolumeCall::Create(_) => absent("volume create"),
-        VolumeCall::Ls(_) => absent("volume ls"),
-        VolumeCall::Rm(_) => absent("volume rm"),
-        VolumeCall::Inspect(_) => absent("volume inspect"),
-        VolumeCall::Prune(_) => absent("volume prune"),
     }
 }
 

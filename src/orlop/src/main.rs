@@ -18,6 +18,7 @@ mod lock;
 mod logging;
 mod logs;
 mod metrics;
+mod network;
 mod notify;
 mod observe;
 mod probe;
@@ -29,6 +30,7 @@ mod size;
 mod stream;
 mod suggest;
 mod telemetry;
+mod volume;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -6,11 +6,14 @@
 mod commit;
 mod containers;
 mod files;
+mod labels;
 mod networks;
 mod observe;
 mod streams;
 mod system;
 mod volumes;
+
+use labels::labels;
 
 use crate::Api;
 use crate::engine_v1::{self as v1, engine_server};

@@ -11,7 +11,6 @@ use orlop_spec::request::{
     ContainerSecurity, Device, GroupsPolicy, ImageSpec, Map, NamespaceMode, NamespaceOptions,
     Owner, Propagation, SecurityProfile, SelinuxOptions,
 };
-use std::path::PathBuf;
 
 /// Name of a container's log in its directory.
 pub(crate) const LOG: &str = "log";
@@ -125,10 +124,11 @@ fn envs(record: &Record) -> Vec<(String, Vec<u8>)> {
 
 fn mounts(inner: &Inner, record: &Record) -> Result<Vec<request::Mount>> {
     let spec = &record.spec;
-    spec.mounts.iter().map(|mount| self::mount(inner, record, mount)).collect()
+    let mounts = spec.mounts.iter().enumerate();
+    mounts.map(|(number, mount)| self::mount(inner, record, number, mount)).collect()
 }
 
-fn mount(inner: &Inner, record: &Record, mount: &Mount) -> Result<request::Mount> {
+fn mount(inner: &Inner, record: &Record, number: usize, mount: &Mount) -> Result<request::Mount> {
     let mut made = request::Mount {
         container_path: mount.target.clone(),
         source: request::MountSource::Tmpfs(Vec::new()),
@@ -157,7 +157,7 @@ fn mount(inner: &Inner, record: &Record, mount: &Mount) -> Result<request::Mount
             };
         }
         MountSource::Volume { .. } => {
-            made.source = request::MountSource::Host(inner.volume_path(record, mount)?);
+            made.source = request::MountSource::Host(inner.volume_path(record, number, mount)?);
         }
         MountSource::Tmpfs { size, mode, options } => {
             let mut all = options.clone();
@@ -172,13 +172,6 @@ fn mount(inner: &Inner, record: &Record, mount: &Mount) -> Result<request::Mount
         }
     }
     Ok(made)
-}
-
-impl Inner {
-    /// Where what a volume mounts is on the host. Volumes are a room of their own.
-    fn volume_path(&self, _record: &Record, _mount: &Mount) -> Result<PathBuf> {
-        Err(Error::Unimplemented("volumes"))
-    }
 }
 
 fn devices(record: &Record) -> (Vec<Device>, Vec<String>) {

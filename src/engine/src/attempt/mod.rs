@@ -6,6 +6,7 @@ mod pod;
 mod ports;
 mod resources;
 
+pub(crate) use config::restart;
 pub(crate) use ports::PortClaims;
 pub(crate) use resources::resources;
 
@@ -13,7 +14,7 @@ use crate::container::blocking;
 use crate::engine::Inner;
 use crate::event::Event;
 use crate::record::{Attempt, Ended};
-use crate::{Container, Error, Record, Result};
+use crate::{Container, Error, Record, Result, networks};
 use orlop_lifecycle::{ContainerState, ContainerView};
 use orlop_model::Timestamp;
 use std::sync::Arc;
@@ -38,6 +39,23 @@ pub(crate) async fn prepare(
     made
 }
 
+/// Mounts what its volumes need; where it fails nothing stays mounted.
+async fn with_volumes(
+    inner: &Arc<Inner>,
+    container: &Arc<Container>,
+    number: u32,
+) -> Result<orlop_spec::request::ContainerConfig> {
+    let (kept, record) = (Arc::clone(inner), container.record());
+    let made = {
+        let _turn = inner.volumes.turn.lock().await;
+        blocking(move || config::container(&kept, &record, number)).await
+    };
+    if made.is_err() {
+        release_volumes(inner, container).await?;
+    }
+    made
+}
+
 async fn make(
     inner: &Arc<Inner>,
     container: &Arc<Container>,
@@ -45,7 +63,7 @@ async fn make(
     number: u32,
     ports: Vec<orlop_spec::request::PortMapping>,
 ) -> Result<Arc<ContainerView>> {
-    let config = config::container(inner, record, number)?;
+    let config = with_volumes(inner, container, number).await?;
     // Pods that several share are not taken away by one while another enters.
     let shared = inner.pods.lock().await;
     let pod = pod::enter(inner, record, number, ports.clone()).await?;
@@ -64,14 +82,31 @@ async fn make(
         pod::leave(inner, &record.id, &pod).await?;
         return Err(error);
     }
-    match inner.runtime.create_container(pod.as_str(), config).await {
+    let made = match tell_names(inner, container).await {
+        Ok(()) => inner.runtime.create_container(pod.as_str(), config).await.map_err(Error::from),
+        Err(error) => Err(error),
+    };
+    match made {
         Ok(id) => Ok(inner.runtime.container(id.as_str())?),
         Err(error) => {
-            let error = Error::from(error);
             give_up(inner, container, &error).await?;
             Err(error)
         }
     }
+}
+
+/// Says on its networks who a container is, and notes where it is there.
+pub(crate) async fn tell_names(inner: &Inner, container: &Container) -> Result<()> {
+    let record = container.record();
+    let Some(attempt) = &record.attempt else { return Ok(()) };
+    let places = networks::announce(inner, &record, attempt.sandbox.as_str()).await?;
+    container
+        .change(|facts| {
+            if let Some(attempt) = &mut facts.attempt {
+                attempt.networks = places;
+            }
+        })
+        .await
 }
 
 /// Lets a prepared attempt go.
@@ -96,8 +131,14 @@ pub(crate) async fn go(
                     let now = Timestamp::now();
                     let started_at = Timestamp(0);
                     let error = told.clone();
-                    facts.last =
-                        Some(Ended { started_at, finished_at: now, exit_code, oom: false, error });
+                    facts.last = Some(Ended {
+                        started_at,
+                        finished_at: now,
+                        exit_code,
+                        oom: false,
+                        error,
+                        restarts: 0,
+                    });
                 })
                 .await;
             Err(Error::Start { name, message: told, exit_code })
@@ -146,10 +187,17 @@ async fn give_up(inner: &Arc<Inner>, container: &Arc<Container>, error: &Error) 
         .observe(|facts| {
             facts.attempt = None;
             let (started_at, exit_code) = (Timestamp(0), 125);
-            facts.last = Some(Ended { started_at, finished_at: now, exit_code, oom: false, error });
+            facts.last = Some(Ended {
+                started_at,
+                finished_at: now,
+                exit_code,
+                oom: false,
+                error,
+                restarts: 0,
+            });
         })
         .await;
-    Ok(())
+    release_volumes(inner, container).await
 }
 
 /// Clears an attempt away that has ended, after its end is noted for good. Nothing where there is none,
@@ -169,6 +217,7 @@ pub(crate) async fn settle(inner: &Arc<Inner>, container: &Arc<Container>) -> Re
             exit_code: view.exit_code,
             oom: view.reason == "OOMKilled",
             error: plain(&view.message),
+            restarts: view.runs.as_ref().map_or(0, |runs| runs.restarts),
         };
         let code = ended.exit_code;
         let told = record.last.as_ref() == Some(&ended);
@@ -182,7 +231,16 @@ pub(crate) async fn settle(inner: &Arc<Inner>, container: &Arc<Container>) -> Re
     pod::leave(inner, &record.id, &attempt.sandbox).await?;
     drop(shared);
     inner.ports.release(&record.id);
-    container.change(|facts| facts.attempt = None).await
+    container.change(|facts| facts.attempt = None).await?;
+    release_volumes(inner, container).await
+}
+
+/// Nothing of its volumes stays mounted for a container without an attempt.
+async fn release_volumes(inner: &Arc<Inner>, container: &Arc<Container>) -> Result<()> {
+    let (inner, record) = (Arc::clone(inner), container.record());
+    let _turn = inner.volumes.turn.lock().await;
+    let kept = Arc::clone(&inner);
+    blocking(move || kept.release_volumes(&record)).await
 }
 
 /// Writes an event about a container.

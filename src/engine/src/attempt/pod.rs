@@ -3,7 +3,7 @@
 
 use crate::engine::Inner;
 use crate::spec::NetworkMode;
-use crate::{Error, Record, Result};
+use crate::{Error, Record, Result, networks};
 use orlop_lifecycle::{SandboxFilter, SandboxState};
 use orlop_model::{ContainerId, SandboxId};
 use orlop_spec::request::{
@@ -33,7 +33,8 @@ pub(super) async fn enter(
             return Ok(found.id.clone());
         }
     }
-    Ok(inner.runtime.run_sandbox(config(inner, record, number, ports)).await?)
+    let network = networks::pod_network(inner, record).await?;
+    Ok(inner.runtime.run_sandbox(config(inner, record, number, ports, network)).await?)
 }
 
 /// The pod of another container, which must run.
@@ -53,6 +54,7 @@ fn of_other(inner: &Inner, other: &str) -> Result<SandboxId> {
 
 /// Takes a pod away unless another container is in it. The caller holds `inner.pods`.
 pub(super) async fn leave(inner: &Inner, id: &ContainerId, pod: &SandboxId) -> Result<()> {
+    networks::withdraw(inner, id).await?;
     let others = inner.index.all().into_iter().any(|other| {
         let record = other.record();
         record.id != *id && record.attempt.as_ref().is_some_and(|attempt| attempt.sandbox == *pod)
@@ -63,7 +65,13 @@ pub(super) async fn leave(inner: &Inner, id: &ContainerId, pod: &SandboxId) -> R
     Ok(inner.runtime.remove_sandbox(pod.as_str()).await?)
 }
 
-fn config(inner: &Inner, record: &Record, number: u32, ports: Vec<PortMapping>) -> SandboxConfig {
+fn config(
+    inner: &Inner,
+    record: &Record,
+    number: u32,
+    ports: Vec<PortMapping>,
+    network: PodNetwork,
+) -> SandboxConfig {
     let spec = &record.spec;
     let mut labels = Map::from([("orlop.container".to_owned(), record.id.to_string())]);
     if let Some(name) = &spec.pod {
@@ -78,7 +86,7 @@ fn config(inner: &Inner, record: &Record, number: u32, ports: Vec<PortMapping>) 
         },
         hostname: hostname(record),
         log_directory: (!spec.no_log).then(|| inner.log_dir(&record.id)),
-        dns: dns(record),
+        dns: networks::resolvers(inner, record).or_else(|| dns(record)),
         port_mappings: ports,
         labels,
         annotations: Map::new(),
@@ -106,10 +114,7 @@ fn config(inner: &Inner, record: &Record, number: u32, ports: Vec<PortMapping>) 
             hosts: spec.extra_hosts.clone(),
             aliases: Vec::new(),
             host_uts: spec.uts == "host",
-            network: match spec.network {
-                NetworkMode::None => PodNetwork::None,
-                _ => PodNetwork::Node,
-            },
+            network,
         },
     }
 }
@@ -125,15 +130,12 @@ fn hostname(record: &Record) -> String {
 fn dns(record: &Record) -> Option<DnsConfig> {
     let spec = &record.spec;
     let asked = !spec.dns.is_empty() || !spec.dns_search.is_empty() || !spec.dns_options.is_empty();
-    if !asked {
+    let (host, changed) = networks::of_host();
+    if !asked && (!changed || spec.network == NetworkMode::Host) {
         return None;
     }
     // What is not said is as on the host.
-    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let line = |word: &str| -> Vec<String> {
-        let lines = host.lines().filter_map(|line| line.trim().strip_prefix(word));
-        lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
-    };
+    let line = |word: &str| networks::values(&host, word);
     let or = |own: &Vec<String>, word: &str| if own.is_empty() { line(word) } else { own.clone() };
     Some(DnsConfig {
         servers: or(&spec.dns, "nameserver"),

@@ -4,10 +4,14 @@ use crate::container::{blocking, to_the_end};
 use crate::engine::Inner;
 use crate::names;
 use crate::record::layer_key;
-use crate::{Container, ContainerSpec, Engine, Error, Record, Result, merge};
-use orlop_model::{ContainerId, Signal, Timestamp};
+use crate::{Container, ContainerSpec, Engine, Error, Record, Result, health, merge, volumes};
+use orlop_model::{ContainerId, Digest, Signal, Timestamp};
 use rand::RngCore;
+use std::io::Read;
 use std::sync::Arc;
+
+/// Larger configurations were not taken from a registry either.
+const MAX_CONFIGURATION: u64 = 8 << 20;
 
 /// A container that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,17 +30,26 @@ impl Engine {
     }
 }
 
-async fn create(inner: &Arc<Inner>, spec: ContainerSpec) -> Result<NewContainer> {
+async fn create(inner: &Arc<Inner>, mut spec: ContainerSpec) -> Result<NewContainer> {
     let image = inner
         .images
         .get(&spec.image)
         .ok_or_else(|| Error::ImageMissing { image: spec.image.clone() })?;
-    let merged = merge(&spec, image.config.config().as_ref());
+    let mut merged = merge(&spec, image.config.config().as_ref());
+    let configuration = configuration(inner, &image.id).await;
+    merged.health = health::merge(spec.health.as_ref(), health::of_image(&configuration));
     check(&spec, &merged)?;
     let mut bytes = [0; 32];
     rand::rng().fill_bytes(&mut bytes);
     let id = ContainerId::from_random(bytes);
     let name = claim_name(inner, &spec, &id)?;
+    let adopted = match volumes::adopt(inner, &mut spec, &merged).await {
+        Ok(adopted) => adopted,
+        Err(error) => {
+            inner.index.free(&name, &id);
+            return Err(error);
+        }
+    };
     let record = Record {
         id: id.clone(),
         name: name.clone(),
@@ -59,9 +72,25 @@ async fn create(inner: &Arc<Inner>, spec: ContainerSpec) -> Result<NewContainer>
         }
         Err(error) => {
             inner.index.free(&name, &id);
+            adopted.undo(inner);
             Err(error)
         }
     }
+}
+
+/// An image's configuration as it was pulled: it says more than the standard has. Empty where it cannot be
+/// read.
+async fn configuration(inner: &Arc<Inner>, image: &Digest) -> Vec<u8> {
+    let (images, image) = (inner.images.clone(), image.clone());
+    let read = move || {
+        let mut bytes = Vec::new();
+        let file = images.open_blob(&image).map_err(Error::io("reading", image.to_string()))?;
+        file.take(MAX_CONFIGURATION)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io("reading", image.to_string()))?;
+        Ok(bytes)
+    };
+    blocking(read).await.unwrap_or_default()
 }
 
 /// The layer first: a record means that all of it was made, a layer without one is an orphan.
@@ -73,7 +102,10 @@ async fn make(inner: &Arc<Inner>, record: Record) -> Result<Arc<Container>> {
     })
     .await?;
     let id = record.id.clone();
-    let made = Container::create(Arc::clone(&inner.records), record).await;
+    let made = match volumes::populate(inner, &record).await {
+        Ok(()) => Container::create(Arc::clone(&inner.records), record).await,
+        Err(error) => Err(error),
+    };
     if made.is_err() {
         let images = inner.images.clone();
         let _ = blocking(move || Ok(images.remove_rootfs(&layer_key(&id))?)).await;
@@ -114,6 +146,10 @@ fn check(spec: &ContainerSpec, merged: &crate::Merged) -> Result<()> {
     }
     if spec.auto_remove && spec.restart != crate::spec::RestartPolicy::No {
         return wrong("rm", "true", "what is removed at its end is not restarted: drop --restart");
+    }
+    if !spec.runtime.is_empty() && spec.restart != crate::spec::RestartPolicy::No {
+        let why = "a shim of another maker starts nothing again: drop --restart or --runtime";
+        return wrong("restart", &spec.runtime, why);
     }
     let dir = &merged.working_dir;
     if spec.working_dir.is_some() && !dir.starts_with('/') {

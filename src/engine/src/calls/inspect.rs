@@ -37,7 +37,7 @@ impl Inner {
             "Platform": "linux",
             "LogPath": log,
             "HostConfig": host_config(&record),
-            "Mounts": mounts(&record),
+            "Mounts": self.mounts(&record),
             "Config": config(&record),
             "NetworkSettings": self.network_settings(&record, &status),
             "GraphDriver": self.layers(&record),
@@ -290,26 +290,32 @@ fn binds(record: &Record) -> Vec<String> {
     record.spec.mounts.iter().filter_map(bind).collect()
 }
 
-fn mounts(record: &Record) -> Vec<Value> {
-    let shown = record.spec.mounts.iter().map(|mount| {
-        let (kind, name, source) = match &mount.source {
-            MountSource::Bind { path, .. } => ("bind", String::new(), path.display().to_string()),
-            MountSource::Volume { name, .. } => {
-                ("volume", name.clone().unwrap_or_default(), String::new())
-            }
-            MountSource::Tmpfs { .. } => ("tmpfs", String::new(), String::new()),
-            MountSource::Image { image, .. } => ("image", image.clone(), String::new()),
-        };
-        json!({
-            "Type": kind,
-            "Name": name,
-            "Source": source,
-            "Destination": mount.target,
-            "Mode": if mount.read_only { "ro" } else { "" },
-            "RW": !mount.read_only,
-        })
-    });
-    shown.collect()
+impl Inner {
+    fn mounts(&self, record: &Record) -> Vec<Value> {
+        let shown = record.spec.mounts.iter().map(|mount| {
+            let (kind, name, source) = match &mount.source {
+                MountSource::Bind { path, .. } => {
+                    ("bind", String::new(), path.display().to_string())
+                }
+                MountSource::Volume { name, .. } => {
+                    let name = name.clone().unwrap_or_default();
+                    let data = self.volumes.data(&name).display().to_string();
+                    ("volume", name, data)
+                }
+                MountSource::Tmpfs { .. } => ("tmpfs", String::new(), String::new()),
+                MountSource::Image { image, .. } => ("image", image.clone(), String::new()),
+            };
+            json!({
+                "Type": kind,
+                "Name": name,
+                "Source": source,
+                "Destination": mount.target,
+                "Mode": if mount.read_only { "ro" } else { "" },
+                "RW": !mount.read_only,
+            })
+        });
+        shown.collect()
+    }
 }
 
 fn word(protocol: Protocol) -> &'static str {

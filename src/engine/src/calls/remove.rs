@@ -46,7 +46,7 @@ impl Engine {
 }
 
 /// The removal is noted first and the record goes last: what a crash leaves, the next opening finishes.
-async fn remove(inner: &Arc<Inner>, container: &Arc<Container>, _volumes: bool) -> Result<()> {
+async fn remove(inner: &Arc<Inner>, container: &Arc<Container>, volumes: bool) -> Result<()> {
     container
         .change(|facts| {
             facts.removing = true;
@@ -74,6 +74,9 @@ async fn remove(inner: &Arc<Inner>, container: &Arc<Container>, _volumes: bool) 
     container.forget().await?;
     inner.emit(container, "destroy", |event| event);
     inner.index.remove(&container.id);
+    if volumes {
+        inner.remove_anonymous(&container.record()).await;
+    }
     container.poke();
     Ok(())
 }

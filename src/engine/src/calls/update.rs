@@ -37,6 +37,7 @@ impl Engine {
             let changed = container.change(|facts| facts.name.clone_from(&name)).await;
             inner.index.free(if changed.is_ok() { &old } else { &name }, &container.id);
             changed?;
+            crate::attempt::tell_names(&inner, &container).await?;
             inner.emit(&container, "rename", |event| event.with("oldName", old));
             Ok(())
         })
@@ -70,6 +71,10 @@ impl Engine {
                     limits.memory_swap_limit = crate::attempt::resources(&merged).memory_swap_limit;
                 }
                 inner.runtime.update_container(view.id.as_str(), limits).await?;
+                if let Some(policy) = change.restart {
+                    let policy = crate::attempt::restart(policy);
+                    inner.runtime.set_restart(view.id.as_str(), policy).await?;
+                }
             }
             container
                 .change(|facts| {

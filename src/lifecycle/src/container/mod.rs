@@ -23,7 +23,7 @@ pub(crate) use exec::{exec_process, exec_sync, reopen_log};
 pub(crate) use process::{cgroup_path, lies_in, pod_cgroup};
 pub use process::{set_default_seccomp, user_table};
 pub(crate) use remove::remove;
-pub(crate) use runs::{Watched, watch_runs};
+pub(crate) use runs::{Watched, set_restart, watch_runs};
 pub(crate) use session::{attach_session, check_running, exec_session};
 pub(crate) use signal::{pause, resume, signal};
 pub(crate) use start::start;

@@ -3,8 +3,10 @@
 use super::Container;
 use crate::context::Context;
 use crate::kept::blocking;
+use crate::neighbours::task_failed;
 use crate::{EventKind, Result};
 use orlop_model::Timestamp;
+use orlop_spec::request::{Restart, Supervise};
 use orlop_task::{Bundle, Client, HealthRecord, RunsRecord, TaskError};
 use std::sync::PoisonError;
 
@@ -82,6 +84,24 @@ impl Container {
     fn watched(&self) -> Watched {
         self.watched.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Tells the shim of another policy. The rest of what it was asked for stays.
+pub(crate) async fn set_restart(container: &Container, policy: Restart) -> Result<()> {
+    let Some(client) = container.client() else {
+        return Err(container.wrong_state("its shim has gone"));
+    };
+    let facts = container.facts.get();
+    let Some(asked) = &facts.config.extras.supervise else {
+        return Err(container.wrong_state("its shim does nothing by itself"));
+    };
+    let asked = Supervise { restart: policy, ..asked.clone() };
+    let supervision = super::create::supervision(&asked, facts.stop_signal);
+    let (bundle, id) = (Bundle::new(&container.bundle), container.id.to_string());
+    let written = blocking(move || Ok(bundle.write_supervision(&supervision, None))).await?;
+    written.map_err(|error| task_failed("changing the policy", &id, error))?;
+    let told = client.supervise().await;
+    told.map_err(|error| task_failed("changing the policy", &id, error))
 }
 
 /// Follows a supervised container until its shim is gone.

@@ -108,6 +108,10 @@ async fn recorded_end(container: &Container) -> Option<(End, bool)> {
 
 /// Records the end of a container. The first end counts.
 pub(crate) async fn conclude(context: &Context, container: &Container, end: End) {
+    if container.is_supervised() {
+        // What its last run left, before anybody can see the end; not knowing it changes nothing of that.
+        let _ = container.look_at_runs().await;
+    }
     let mut first = false;
     container
         .observe(|facts| {
@@ -118,10 +122,6 @@ pub(crate) async fn conclude(context: &Context, container: &Container, end: End)
             }
         })
         .await;
-    if container.is_supervised() {
-        // What its last run left; not knowing it changes nothing of the end.
-        let _ = container.look_at_runs().await;
-    }
     container.advance(Phase::Ended);
     if first {
         context.tell(EventKind::Stopped, &container.sandbox, Some(&container.id));

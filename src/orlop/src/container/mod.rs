@@ -58,7 +58,7 @@ pub(crate) fn said(status: tonic::Status) -> anyhow::Error {
 
 /// Does the same to each of several containers; says of each that it is done, or why not. Fails when
 /// any did.
-fn each(
+pub(crate) fn each(
     place: &Place,
     names: &[String],
     call: impl AsyncFn(&mut Engine, String) -> Result<(), tonic::Status>,

@@ -5,11 +5,14 @@ use orlop_e2e::{World, program};
 use std::process::Stdio;
 use std::time::Duration;
 
+/// An image whose program stays.
+const APP: &str = r#"{"Cmd": ["sleep", "1000"], "Env": ["PATH=/bin"]}"#;
+
 /// The same with a daemon, and without one.
 fn both_doors(what: impl Fn(&World)) {
     for daemon in [false, true] {
         let mut world = World::for_people();
-        world.image("app", r#"CMD ["sleep", "1000"]"#);
+        world.image("app", APP);
         if daemon {
             world.start();
         }
@@ -141,13 +144,20 @@ const OVERRIDES: [(&str, &str, &[&str], Option<&str>, &[&str]); 9] = [
 
 #[test]
 fn what_runs_by_the_rules_that_people_learn() {
-    let world = World::for_people();
+    let mut world = World::for_people();
     for (number, (entrypoint, cmd, line, flag, runs)) in OVERRIDES.iter().enumerate() {
-        let mut text = format!("CMD {cmd}\n");
-        if !entrypoint.is_empty() {
-            text = format!("ENTRYPOINT {entrypoint}\n{text}");
-        }
-        let image = world.image(&format!("rule{number}"), &text);
+        // As a Dockerfile's words become an image's configuration.
+        let form = |text: &str| match text {
+            "" => "null".to_owned(),
+            list if list.starts_with('[') => list.to_owned(),
+            line => format!(r#"["/bin/sh", "-c", "{line}"]"#),
+        };
+        let config = format!(
+            r#"{{"Entrypoint": {}, "Cmd": {}, "Env": ["PATH=/bin"]}}"#,
+            form(entrypoint),
+            form(cmd)
+        );
+        let image = world.image(&format!("rule{number}"), &config);
         let mut arguments = vec!["create", "--name", "one"];
         arguments.extend(flag.iter().flat_map(|flag| ["--entrypoint", flag]));
         arguments.push(&image);
@@ -174,7 +184,7 @@ fn what_runs_by_the_rules_that_people_learn() {
         }
         world.says(&["rm", "-f", "one"]);
     }
-    let image = world.image("nothing", "");
+    let image = world.image("nothing", "{}");
     let (code, said) = world.fails(&["run", "-d", &image]);
     assert!(code == 125 && said.contains("give a command"), "{code} {said}");
 }
@@ -182,7 +192,10 @@ fn what_runs_by_the_rules_that_people_learn() {
 #[test]
 fn a_daemon_comes_and_goes_between_commands() {
     let mut world = World::for_people();
-    world.image("app", r#"CMD ["sh", "-c", "echo x >> /count; exec sleep 1000"]"#);
+    world.image(
+        "app",
+        r#"{"Cmd": ["sh", "-c", "echo x >> /count; exec sleep 1000"], "Env": ["PATH=/bin"]}"#,
+    );
     world.says(&["run", "-d", "--name", "one", "app"]);
     let pid = world.look("one")["State"]["Pid"].clone();
     world.start();
@@ -287,8 +300,8 @@ fn several_containers_in_one_pod() {
 
 #[test]
 fn what_a_container_is_given() {
-    let world = World::for_people();
-    world.image("app", r#"CMD ["sleep", "1000"]"#);
+    let mut world = World::for_people();
+    world.image("app", APP);
     let script = "ulimit -n; ulimit -Hn; hostname; cat /proc/self/oom_score_adj; id -u; id -G; pwd; \
                   echo $A; df -k /dev/shm | tail -1 | awk '{print $2}'; df -k /scratch | tail -1 | awk '{print $2}'; \
                   grep -c 'remote' /etc/hosts; touch /no 2>/dev/null || echo ro";
@@ -343,8 +356,8 @@ fn what_a_container_is_given() {
 
 #[test]
 fn two_commands_at_once_wait_for_each_other() {
-    let world = World::for_people();
-    world.image("app", r#"CMD ["sleep", "1000"]"#);
+    let mut world = World::for_people();
+    world.image("app", APP);
     let mut all: Vec<_> = (0..6)
         .map(|n| {
             let name = format!("c{n}");
@@ -363,8 +376,8 @@ fn two_commands_at_once_wait_for_each_other() {
 /// A command that is killed at any moment leaves what the next one finds whole, or clears away.
 #[test]
 fn a_command_is_killed_in_the_middle() {
-    let world = World::for_people();
-    world.image("app", r#"CMD ["sleep", "1000"]"#);
+    let mut world = World::for_people();
+    world.image("app", APP);
     assert!(program("orlop").exists());
     for round in 0..24_u64 {
         let commands: [&[&str]; 4] = [
@@ -400,4 +413,32 @@ fn a_command_is_killed_in_the_middle() {
         }
     }
     world.says(&["rm", "-f", "one"]);
+}
+
+#[test]
+fn an_init_reaps_and_passes_signals_on() {
+    let mut world = World::for_people();
+    world.image("app", APP);
+    let script = "trap 'exit 9' USR1; (sleep 0.1 &) ; while :; do sleep 0.05; done";
+    world.says(&["run", "-d", "--init", "--name", "one", "app", "sh", "-c", script]);
+    let pid = world.look("one")["State"]["Pid"].as_u64().expect("a number");
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("it runs");
+    assert_eq!(name, "orlop-init\n");
+    // The shell is its child, and a signal reaches it.
+    let children =
+        || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    until("the orphan to be reaped", || children().split_whitespace().count() == 1);
+    until("the trap", || {
+        let shell = children().trim().to_owned();
+        let status = std::fs::read_to_string(format!("/proc/{shell}/status")).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        // SIGUSR1 is 10.
+        mask.is_some_and(|mask| mask & 1 << 9 != 0)
+    });
+    world.says(&["kill", "-s", "USR1", "one"]);
+    assert_eq!(world.says(&["wait", "one"]), "9");
+    let (code, _) = world.fails(&["run", "-d", "--init", "--name", "two", "app", "/no/such"]);
+    assert_eq!(code, 127);
+    world.remove_containers();
 }

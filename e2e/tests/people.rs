@@ -302,7 +302,7 @@ fn several_containers_in_one_pod() {
 fn what_a_container_is_given() {
     let mut world = World::for_people();
     world.image("app", APP);
-    let script = "ulimit -n; ulimit -Hn; hostname; cat /proc/self/oom_score_adj; id -u; id -G; pwd; \
+    let script = "ulimit -n; ulimit -Hn; hostname; cat /proc/sys/kernel/domainname; cat /proc/self/oom_score_adj; id -u; id -G; pwd; \
                   echo $A; df -k /dev/shm | tail -1 | awk '{print $2}'; df -k /scratch | tail -1 | awk '{print $2}'; \
                   grep -c 'remote' /etc/hosts; touch /no 2>/dev/null || echo ro";
     world.says(&[
@@ -314,6 +314,8 @@ fn what_a_container_is_given() {
         "nofile=100:200",
         "--hostname",
         "me",
+        "--domainname",
+        "mine",
         "--oom-score-adj",
         "500",
         "-u",
@@ -349,7 +351,21 @@ fn what_a_container_is_given() {
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(
         lines,
-        ["100", "200", "me", "500", "1000", "1000 50000", "/tmp", "b", "8192", "1024", "1", "ro"]
+        [
+            "100",
+            "200",
+            "me",
+            "mine",
+            "500",
+            "1000",
+            "1000 50000",
+            "/tmp",
+            "b",
+            "8192",
+            "1024",
+            "1",
+            "ro"
+        ]
     );
     world.remove_containers();
 }

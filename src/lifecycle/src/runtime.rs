@@ -367,8 +367,10 @@ impl Runtime {
 
     pub(crate) fn existing(&self, id: &str) -> Result<Arc<Container>> {
         self.0.check_recovered()?;
-        let missing = || Error::NotFound { what: "container", id: id.chars().take(80).collect() };
-        let found = self.find_container(id)?.ok_or_else(missing)?;
+        let found = self.0.index.container(id)?;
+        if found.owner != self.1 {
+            return Err(Error::NotFound { what: "container", id: id.to_owned() });
+        }
         spans::about_container(&found);
         Ok(found)
     }

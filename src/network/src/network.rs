@@ -273,6 +273,28 @@ impl Network {
         .await
     }
 
+    /// Sets the NIS domain name (at most 64 bytes) of the sandbox's uts namespace.
+    pub async fn set_domainname(
+        &self,
+        namespaces: &Namespaces,
+        name: &str,
+    ) -> Result<(), NetworkError> {
+        if name.len() > MAX_HOSTNAME || name.contains('\0') {
+            return Err(NetworkError::Invalid(format!(
+                "domain name {name:?} is longer than {MAX_HOSTNAME} bytes"
+            )));
+        }
+        let (uts, name) = (namespaces.uts.clone(), name.to_owned());
+        self.blocking(move |_| {
+            let open = netns::open(&uts).map_err(netns::error("open the uts namespace"))?;
+            let entered = [(open.as_fd(), LinkNameSpaceType::HostNameAndNISDomainName)];
+            netns::inside(&entered, || rustix::system::setdomainname(name.as_bytes()))
+                .and_then(|result| Ok(result?))
+                .map_err(netns::error("set the domain name"))
+        })
+        .await
+    }
+
     /// After a start of the daemon: drops namespaces, attachments, addresses and ports of
     /// everything that is not in `live_slots` and `live_sandboxes`. Goes on after an error and
     /// returns the first.

@@ -146,6 +146,8 @@ pub struct SandboxExtras {
     pub owner: Owner,
     /// Bytes of /dev/shm; `None`: 64 MiB.
     pub shm_size: Option<u64>,
+    /// NIS domain name; empty: as a new namespace has it.
+    pub domainname: String,
     /// Further lines of /etc/hosts: name and address.
     pub hosts: Vec<(String, String)>,
     /// Further names of the pod itself in /etc/hosts.

@@ -111,6 +111,7 @@ fn config(
         extras: SandboxExtras {
             owner: Owner::Engine,
             shm_size: spec.resources.shm_size,
+            domainname: spec.domainname.clone().unwrap_or_default(),
             hosts: spec.extra_hosts.clone(),
             aliases: Vec::new(),
             host_uts: spec.uts == "host",

@@ -1,5 +1,6 @@
 //! Making a container: its record and its writable layer, no process yet.
 
+use super::refuse;
 use crate::container::{blocking, to_the_end};
 use crate::engine::Inner;
 use crate::names;
@@ -39,6 +40,8 @@ async fn create(inner: &Arc<Inner>, mut spec: ContainerSpec) -> Result<NewContai
     let configuration = configuration(inner, &image.id).await;
     merged.health = health::merge(spec.health.as_ref(), health::of_image(&configuration));
     check(&spec, &merged)?;
+    refuse::platform(&spec, &image.config)?;
+    refuse::modes(&spec)?;
     let mut bytes = [0; 32];
     rand::rng().fill_bytes(&mut bytes);
     let id = ContainerId::from_random(bytes);

@@ -3,6 +3,7 @@
 mod boot;
 mod create;
 mod inspect;
+mod refuse;
 mod remove;
 mod run;
 mod runs;

@@ -231,7 +231,13 @@ impl Making {
             return Ok(());
         };
         let set = self.context.network.set_hostname(namespaces, &self.hostname()).await;
-        set.map_err(|error| self.network_error("setting the host name", error))
+        set.map_err(|error| self.network_error("setting the host name", error))?;
+        let domain = &self.facts.config.extras.domainname;
+        if domain.is_empty() || self.facts.config.extras.host_uts {
+            return Ok(());
+        }
+        let set = self.context.network.set_domainname(namespaces, domain).await;
+        set.map_err(|error| self.network_error("setting the domain name", error))
     }
 
     async fn apply_sysctls(&self) -> Result<()> {

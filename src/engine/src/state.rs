@@ -149,7 +149,7 @@ mod tests {
 
     fn ended(started_at: i64) -> Ended {
         let (started_at, finished_at) = (Timestamp(started_at), Timestamp(9));
-        Ended { started_at, finished_at, exit_code: 3, oom: true, error: "e".into() }
+        Ended { started_at, finished_at, exit_code: 3, oom: true, error: "e".into(), restarts: 0 }
     }
 
     #[test]

@@ -67,7 +67,9 @@ const EMPTY: [&str; 12] = [
 const OF_PODS: [&str; 3] = ["run/bundles", "run/sandboxes", "cni-cache/networks"];
 
 fn leftover_files(dir: &Path) -> Vec<String> {
-    let had_pods = OF_PODS.iter().any(|sub| dir.join(sub).exists());
+    // A build alone makes addresses, and neither sandboxes nor bundles.
+    let had_pods =
+        OF_PODS.iter().any(|sub| dir.join(sub).exists()) && !dir.join("run/build").exists();
     let mut found = vec![];
     for sub in EMPTY {
         match std::fs::read_dir(dir.join(sub)) {

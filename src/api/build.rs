@@ -13,7 +13,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     cri.include_source_info(true);
     tonic_prost_build::configure().btree_map(".").compile_fds(cri.file_descriptor_set())?;
     // Ours, with the client that the command line uses.
-    for (dir, file) in [("orlop/images/v1", "images.proto"), ("orlop/engine/v1", "engine.proto")] {
+    for (dir, file) in [
+        ("orlop/images/v1", "images.proto"),
+        ("orlop/engine/v1", "engine.proto"),
+        ("orlop/build/v1", "build.proto"),
+    ] {
         let mut own = protox::Compiler::new([root.join(dir)])?;
         own.open_file(root.join(dir).join(file))?;
         own.include_source_info(true);

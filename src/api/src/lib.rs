@@ -4,6 +4,7 @@
 //! [`Api::set_ready`] every call says Unavailable.
 
 mod batches;
+mod builds;
 mod calls;
 mod containers;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod streaming;
 mod validate;
 mod view;
 
+pub use builds::BuildCalls;
 pub use calls::Observer;
 pub use engine::EngineCalls;
 pub use error::EXIT_CODE;
@@ -51,6 +53,12 @@ pub mod images_v1 {
 pub mod engine_v1 {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::too_many_lines)]
     tonic::include_proto!("orlop.engine.v1");
+}
+
+/// Orlop's own service for builds, generated from `proto/orlop/build/v1/build.proto`.
+pub mod builds_v1 {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::too_many_lines)]
+    tonic::include_proto!("orlop.build.v1");
 }
 
 /// The compiled descriptor of [`v1`], a serialised `google.protobuf.FileDescriptorSet`.

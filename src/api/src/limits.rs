@@ -1,11 +1,12 @@
 //! What holds for every call: message size, deadlines, and the codes that clients expect for both.
 
+use crate::builds_v1::builds_server::BuildsServer;
 use crate::calls::{Observe, Observer};
 use crate::engine_v1::engine_server::EngineServer;
 use crate::images_v1::images_server::ImagesServer;
 use crate::v1::image_service_server::ImageServiceServer;
 use crate::v1::runtime_service_server::RuntimeServiceServer;
-use crate::{Api, EngineCalls, ImageCalls};
+use crate::{Api, BuildCalls, EngineCalls, ImageCalls};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -60,17 +61,21 @@ where
         .add_service(
             EngineServer::new(EngineCalls::of(api.clone())).max_decoding_message_size(MAX_REQUEST),
         )
+        .add_service(
+            BuildsServer::new(BuildCalls::of(api.clone())).max_decoding_message_size(MAX_REQUEST),
+        )
         .add_service(ImageServiceServer::new(api).max_decoding_message_size(MAX_REQUEST))
         .serve_with_incoming_shutdown(incoming, shutdown)
         .await
 }
 
 /// Serves Orlop's own services on one connection of this process with itself, for a command line that
-/// finds no daemon: that of images, and that of containers where the engine is open, too. Ends with the
-/// connection.
+/// finds no daemon: that of images, and those of containers and of builds where they are open, too. Ends
+/// with the connection.
 pub async fn serve_own<C>(
     images: ImageCalls,
     engine: Option<EngineCalls>,
+    builds: Option<BuildCalls>,
     connection: C,
 ) -> Result<(), tonic::transport::Error>
 where
@@ -83,6 +88,9 @@ where
         .add_service(ImagesServer::new(images))
         .add_optional_service(
             engine.map(|calls| EngineServer::new(calls).max_decoding_message_size(MAX_REQUEST)),
+        )
+        .add_optional_service(
+            builds.map(|calls| BuildsServer::new(calls).max_decoding_message_size(MAX_REQUEST)),
         )
         .serve_with_incoming(incoming.chain(tokio_stream::pending()))
         .await

@@ -46,6 +46,7 @@ pub struct Api(Arc<Inner>);
 struct Inner {
     node: Node,
     engine: OnceLock<Engine>,
+    builder: OnceLock<Arc<orlop_build::Engine>>,
     streaming: OnceLock<orlop_streaming::Server>,
     /// True from the moment that no new work is taken.
     closing: watch::Sender<bool>,
@@ -62,14 +63,28 @@ impl Api {
     /// A server that answers Unavailable to everything.
     pub fn new(node: Node) -> Self {
         let closing = watch::Sender::new(false);
-        let (engine, streaming) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(Inner { node, engine, streaming, closing }))
+        Self(Arc::new(Inner {
+            node,
+            engine: OnceLock::new(),
+            builder: OnceLock::new(),
+            streaming: OnceLock::new(),
+            closing,
+        }))
     }
 
     /// Recovery is through: calls are served from now on. A second call changes nothing.
     pub fn set_ready(&self, people: orlop_engine::Engine) {
         let (runtime, images) = (people.runtime().of(Owner::Cri), people.images().clone());
         let _ = self.0.engine.set(Engine { runtime, images, people });
+    }
+
+    /// Builds are taken from now on. A second call changes nothing.
+    pub fn set_builder(&self, builder: Arc<orlop_build::Engine>) {
+        let _ = self.0.builder.set(builder);
+    }
+
+    pub(crate) fn builder(&self) -> Result<Arc<orlop_build::Engine>, ApiError> {
+        self.0.builder.get().cloned().ok_or(ApiError::NotReady)
     }
 
     /// Where clients of Exec, Attach and PortForward are sent. A second call changes nothing.

@@ -257,6 +257,34 @@ impl ImageStore {
         Ok(())
     }
 
+    /// Notes that steps were used, where that was not noted within the last `grain` seconds.
+    /// Blocking.
+    pub fn touch_steps(&self, keys: &[Digest], now: u64, grain: u64) -> Result<(), StoreError> {
+        let inner = self.shared();
+        let mut old: Vec<CachedStep> = {
+            let state = inner.state();
+            let known = keys.iter().filter_map(|key| state.steps.get(key));
+            known.filter(|step| step.used.saturating_add(grain) < now).cloned().collect()
+        };
+        if old.is_empty() {
+            return Ok(());
+        }
+        for step in &mut old {
+            step.used = now;
+        }
+        inner.steps.change(&old, &[])?;
+        inner.state().steps.extend(old.into_iter().map(|step| (step.key.clone(), step)));
+        Ok(())
+    }
+
+    /// Bytes of the layers that steps keep, each counted once.
+    pub fn steps_bytes(&self) -> u64 {
+        let state = self.shared().state();
+        let names: std::collections::HashSet<&Digest> =
+            state.steps.values().map(|step| &step.layer.snapshot).collect();
+        names.into_iter().filter_map(|name| state.layers.get(name)).map(|meta| meta.bytes).sum()
+    }
+
     /// Forgets the steps that were not used for longest until their layers take no more than
     /// `bytes`, and removes what nothing else needs. Returns how many were forgotten. Blocking.
     pub fn prune_steps(&self, bytes: u64) -> Result<usize, StoreError> {
@@ -271,7 +299,7 @@ impl ImageStore {
                 if seen.insert(step.layer.snapshot.clone()) {
                     total += state.layers.get(&step.layer.snapshot).map_or(0, |meta| meta.bytes);
                 }
-                total > bytes
+                total > bytes || bytes == 0
             };
             steps.into_iter().filter(over).map(|step| step.key.clone()).collect()
         };

@@ -37,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) rows: Rows,
     /// What builds made.
     pub(crate) steps: StepIndex,
+    /// Who can write the archives of what builds made.
+    pub(crate) writer: std::sync::OnceLock<crate::LayerWriter>,
     /// What new layers are sealed with: how often the store was opened after a clean stop.
     pub(crate) epoch: u64,
 }
@@ -81,6 +83,7 @@ impl Inner {
             names: Mutex::new(()),
             rows: Rows::new(index),
             steps,
+            writer: std::sync::OnceLock::new(),
             layout,
             options,
         };

@@ -7,6 +7,7 @@ use crate::pull::{Hold, blocking};
 use crate::registry::Session;
 use crate::{Auth, LayerState, Progress, ProgressEvent, PullErrorKind as Kind};
 use orlop_model::{Digest, Reference};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -20,8 +21,9 @@ pub(crate) async fn push(
 ) -> Result<Digest, Kind> {
     let missing = || Kind::Store { message: format!("image {name_or_id} is not present") };
     let id = inner.find(name_or_id).map(|image| image.id.clone()).ok_or_else(missing)?;
-    let record = inner.state().images.get(&id).map(|known| known.record.clone());
-    let record = record.ok_or_else(missing)?;
+    let (work, name) = (inner.clone(), id.to_string());
+    let record = blocking(move || crate::materialize::complete(&work, &name, &BTreeMap::new()));
+    let record = record.await?.map_err(|error| Kind::Store { message: error.to_string() })?;
     let held = record.layers.iter().map(|layer| layer.blob.clone());
     let held = held.chain(record.manifests.iter().cloned()).chain([id.clone()]);
     let _hold = Hold::new(inner.clone(), held.collect());

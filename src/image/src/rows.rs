@@ -1,10 +1,10 @@
 //! Changes of the index, in one order for all: what waits is written together by whoever comes
 //! first, so that many pulls that end at once share one sync of the disk. No lock is held over it.
 
-use crate::StoreError;
 use crate::disk::{ImageRecord, Index, crash_point};
 use crate::inner::Inner;
 use crate::state::{Known, State, full_name};
+use crate::{Layer, StoreError};
 use oci_spec::image::ImageConfiguration;
 use orlop_model::{Digest, Reference};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -272,12 +272,15 @@ fn merge(state: &State, new: ImageRecord) -> ImageRecord {
     };
     add(&mut merged.tags, new.tags);
     add(&mut merged.digests, new.digests);
-    for digest in new.manifests {
-        if !merged.manifests.contains(&digest) {
-            merged.manifests.push(digest);
-        }
-    }
-    merged.layers = new.layers;
+    // The newest first: it is the one that goes out.
+    let older = merged.manifests.into_iter().filter(|known| !new.manifests.contains(known));
+    merged.manifests = new.manifests.iter().cloned().chain(older).collect();
+    // A build that made the same image again has no blobs for its layers; what is here stays.
+    let known = |layer: Layer| match old.layers.iter().find(|o| o.snapshot == layer.snapshot) {
+        Some(old) if layer.blob == layer.diff_id => old.clone(),
+        _ => layer,
+    };
+    merged.layers = new.layers.into_iter().map(known).collect();
     for signature in new.signatures {
         if !merged.signatures.contains(&signature) {
             merged.signatures.push(signature);

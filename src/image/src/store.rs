@@ -18,6 +18,10 @@ pub struct ImageStore(Arc<Inner>);
 const KEPT: &str = "engine-";
 
 impl ImageStore {
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Inner> {
         &self.0
     }
@@ -66,6 +70,17 @@ impl ImageStore {
         let (inner, name) = (self.0.clone(), name_or_id.to_owned());
         let done = tokio::task::spawn_blocking(move || inner.remove_image(&name)).await;
         done.unwrap_or_else(|error| Err(StoreError::Index(error.to_string()))).map(drop)
+    }
+
+    /// Writes the file at an address to `out`, with the certificates and proxies of registries.
+    /// `None`: it is still what `known` says, and nothing was written.
+    pub async fn fetch(
+        &self,
+        address: &str,
+        known: &crate::Validators,
+        out: &mut (dyn std::io::Write + Send),
+    ) -> Result<Option<crate::Validators>, crate::PullErrorKind> {
+        self.0.http.fetch(address, known, out).await
     }
 
     /// Sends an image to a registry under the name `target`, and returns the digest of its manifest.

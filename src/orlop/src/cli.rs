@@ -34,6 +34,11 @@ pub(crate) enum Command {
     Rmi(images::RmiArgs),
     /// Build an image from a Dockerfile.
     Build(Box<crate::build::BuildArgs>),
+    /// Work with what builds keep.
+    Builder {
+        #[command(subcommand)]
+        call: crate::build::BuilderCall,
+    },
     /// Keep the credentials for a registry.
     Login(images::LoginArgs),
     /// Forget the credentials for a registry.

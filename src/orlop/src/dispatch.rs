@@ -22,6 +22,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             arguments.settings = place.with(arguments.settings);
             config::command(&arguments).map(done)
         }
+        Command::Builder { call } => build::builder(&place, &call).map(done),
         Command::Build(arguments) => build::run(&place, &arguments).map(done),
         Command::Container(call) => container(&place, call),
         Command::Ps(arguments) => work::ps(&place, &arguments),

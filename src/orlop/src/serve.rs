@@ -191,6 +191,8 @@ async fn open(config: &Config, api: &Api, metrics: &Metrics) -> anyhow::Result<N
         "ready"
     );
     metrics.set_ready(engine.runtime().of(Owner::Cri), engine.images().clone());
+    let builder = crate::build::engine(config, engine.images().clone(), network.clone()).await?;
+    api.set_builder(builder);
     api.set_ready(engine.clone());
     tokio::spawn(async move { engine.start_after_boot().await });
     notify::state("READY=1");

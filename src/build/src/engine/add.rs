@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 impl Evaluation<'_, '_> {
-    /// Local files and archives. What is fetched from elsewhere is refused for now.
+    /// Local files and archives, or what is fetched from elsewhere.
     pub(crate) fn add(&mut self, transfer: &Transfer) -> Result<(), BuildError> {
+        let mut paths = Vec::new();
         for source in &transfer.sources {
-            let Source::Path(word) = source else { continue };
-            let path = self.word(word)?;
-            if is_remote(&path) {
-                let hint = "fetch it in a RUN step, or beside the Dockerfile before the build";
-                let message = format!("ADD cannot fetch {} yet", without_secrets(&path));
-                return Err(BuildError::hinted(self.lines, message, hint));
+            if let Source::Path(word) = source {
+                paths.push(self.word(word)?);
             }
+        }
+        if paths.iter().any(|path| is_remote(path)) {
+            return self.add_remote(transfer, &paths);
         }
         if transfer.checksum.is_some() {
             let message = "checksum can't be specified for sources that are not HTTP(S) or Git";
@@ -30,7 +30,7 @@ impl Evaluation<'_, '_> {
 }
 
 /// Whether a source is an address: of a file by HTTP, or of a git repository.
-pub(crate) fn is_remote(source: &str) -> bool {
+pub fn is_remote(source: &str) -> bool {
     let schemes = ["http://", "https://", "git://", "ssh://", "git@"];
     schemes.iter().any(|scheme| source.starts_with(scheme))
 }

@@ -6,36 +6,56 @@ use crate::files::layer::{self, LayerSource, NEVER};
 use crate::files::root::{Implicit, Root};
 use crate::files::select::Tree;
 use crate::ignore::IgnoreRules;
-use orlop_image::Layer;
+use orlop_image::{ImageStore, Layer};
 use orlop_model::Digest;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 impl Engine {
-    /// Writes the archive of a layer, uncompressed, to `out`. The archive is the one that the
-    /// layer's name says, or the writing fails.
+    /// As [`write_layer`], of the engine's own store.
     pub fn write_layer(
         &self,
         layers: &[Layer],
         index: usize,
         out: &mut dyn Write,
     ) -> io::Result<()> {
+        write_layer(&self.store, layers, index, out)
+    }
+
+    /// A file without a name, on the store's disk.
+    pub(crate) fn temporary(&self) -> io::Result<std::fs::File> {
+        use rustix::fs::{Mode, OFlags};
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&self.caches, flags, Mode::from_raw_mode(0o600))?;
+        Ok(fd.into())
+    }
+}
+
+/// Writes the archive of a layer, uncompressed, to `out`. The archive is the one that the layer's
+/// name says, or the writing fails.
+pub fn write_layer(
+    store: &ImageStore,
+    layers: &[Layer],
+    index: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    {
         let layer = &layers[index];
         if layer.blob != layer.diff_id
-            && let Ok(blob) = self.store.open_blob(&layer.blob)
+            && let Ok(blob) = store.open_blob(&layer.blob)
         {
             return inflate(blob, out);
         }
         let snapshots: Vec<Digest> = layers.iter().map(|layer| layer.snapshot.clone()).collect();
         let own = std::slice::from_ref(&snapshots[index]);
-        let upper = self.store.view(own)?;
+        let upper = store.view(own)?;
         // A layer that does not depend on what is below was made over nothing. Which of the two it
         // is, only its digest says, and that is known when all is written.
         for alone in [index == 0, true] {
             let view = match (alone, &snapshots[..index]) {
                 (true, _) | (_, []) => None,
-                (false, below) => Some(self.store.view(below)?),
+                (false, below) => Some(store.view(below)?),
             };
             let source =
                 LayerSource { upper: &upper, below: view.as_ref(), started: NEVER, epoch: 0 };

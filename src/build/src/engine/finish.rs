@@ -17,6 +17,11 @@ impl Build<'_> {
         let id = store
             .commit_built(&bytes, outcome.layers.clone(), &self.request.tags)
             .map_err(|error| failed(error.to_string()))?;
+        if !self.request.annotations.is_empty() {
+            store
+                .complete(id.as_str(), &self.request.annotations)
+                .map_err(|error| failed(error.to_string()))?;
+        }
         Ok(Built {
             id,
             config: bytes,

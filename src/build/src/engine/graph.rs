@@ -113,7 +113,7 @@ fn circular(file: &Dockerfile, stage: usize) -> BuildError {
 }
 
 /// Names in `COPY --from` and mounts.
-fn sources(command: &Command) -> Vec<String> {
+pub(crate) fn sources(command: &Command) -> Vec<String> {
     match &command.instruction {
         Instruction::Copy(copy) | Instruction::Add(copy) => copy.from.iter().cloned().collect(),
         Instruction::Run(run) => {

@@ -22,7 +22,13 @@ pub(crate) struct Steps {
     running: Mutex<HashSet<Digest>>,
     ended: Condvar,
     fresh: Mutex<HashMap<Digest, CachedStep>>,
+    /// Those that were reused since the last flush.
+    reused: Mutex<HashSet<Digest>>,
 }
+
+/// Seconds within which a step is not noted as used a second time: a build that reuses everything
+/// writes nothing.
+const GRAIN: u64 = 3600;
 
 impl Steps {
     /// Waits until nobody makes this step, then makes it ours.
@@ -48,7 +54,8 @@ impl Steps {
         // From here on the records keep the layers.
         store.release_layers(&snapshots);
         lock(&self.fresh).retain(|key, _| !keys.contains(key));
-        Ok(())
+        let reused: Vec<Digest> = lock(&self.reused).drain().collect();
+        store.touch_steps(&reused, now(), GRAIN)
     }
 }
 
@@ -166,6 +173,7 @@ impl Build<'_> {
         if !step.fresh
             && let Some(known) = known.filter(usable)
         {
+            lock(&self.engine.steps.reused).insert(digest);
             return Ok((known.layer, true));
         }
         let called = format!("{}: {}", self.request.dockerfile_name, step.name);

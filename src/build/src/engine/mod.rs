@@ -3,6 +3,7 @@
 
 mod add;
 mod base;
+mod caches;
 mod commit;
 mod copy;
 mod error;
@@ -12,14 +13,20 @@ mod graph;
 mod layers;
 mod metadata;
 mod mounts;
+mod outline;
 mod progress;
+mod remote;
 mod run;
 mod scope;
 mod stage;
 mod time;
 
+pub use add::is_remote;
+pub(crate) use add::without_secrets;
 pub use commit::Commit;
 pub use error::BuildError;
+pub use export::write_layer;
+pub use outline::Outline;
 pub use progress::{Event, Progress, Quiet, StepId};
 
 use crate::exec::{Executor, NetworkMode};
@@ -87,6 +94,10 @@ pub struct Request {
     pub epoch: Option<i64>,
     /// Say why steps were not reused.
     pub explain: bool,
+    /// `--annotation`: of the image's manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// The root of a step that fails is kept, to be looked at.
+    pub keep_failed: bool,
 }
 
 /// What a named context is.
@@ -124,16 +135,20 @@ pub struct Engine {
     caches: PathBuf,
     /// At most this many processes at once.
     slots: layers::Slots,
-    mounts: mounts::CacheLocks,
+    mounts: caches::CacheLocks,
+    /// Bytes that steps and cache mounts may take.
+    limit: u64,
 }
 
 impl Engine {
-    /// `dir` is the builder's own directory, for its index and cache mounts.
+    /// `dir` is the builder's own directory, for its index and cache mounts; `limit` is how many bytes
+    /// steps and cache mounts may take.
     pub fn new(
         store: ImageStore,
         executor: Arc<dyn Executor>,
         runtime: tokio::runtime::Handle,
         dir: &std::path::Path,
+        limit: u64,
     ) -> std::io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         let caches = dir.join("cache");
@@ -147,7 +162,8 @@ impl Engine {
             steps: Steps::default(),
             caches,
             slots: layers::Slots::new(cores.max(2)),
-            mounts: mounts::CacheLocks::default(),
+            mounts: caches::CacheLocks::default(),
+            limit,
         })
     }
 
@@ -188,6 +204,11 @@ impl Engine {
         let remembered = self.steps.flush(&self.store);
         let built = built?;
         remembered.map_err(|error| BuildError::Other(error.to_string()))?;
+        if built.made > 0
+            && let Err(error) = self.prune(self.limit)
+        {
+            tracing::warn!(%error, "steps and caches that are too many cannot be removed");
+        }
         for name in globals.unused() {
             let message = format!("--build-arg {name} is used by no ARG of this Dockerfile");
             progress.event(Event::Warning { message });

@@ -1,6 +1,7 @@
 //! `RUN --mount`: what is mounted where, and the taking away of it.
 
 use super::BuildError;
+use super::caches::CacheUse;
 use super::graph::Outcome;
 use super::layers::LayerStep;
 use super::stage::Evaluation;
@@ -9,17 +10,16 @@ use crate::files::content::Content;
 use crate::files::copy::Copier;
 use crate::files::root::{Implicit, Root};
 use crate::ignore::IgnoreRules;
-use crate::instruction::{Mount, MountKind, Run, Sharing};
-use crate::key::{self, Key};
+use crate::instruction::{Mount, MountKind, Run};
+use crate::key::Key;
 use crate::pattern::clean;
 use orlop_image::Draft;
 use orlop_model::Digest;
 use rustix::fs::{Mode, OFlags};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
 
 /// The mounts of a step, with what of them is in its key.
 pub(crate) struct Prepared {
@@ -42,7 +42,7 @@ pub(crate) struct Attached<'a> {
     pub(crate) mounts: Vec<StepMount>,
     scratch: Scratch,
     _drafts: Vec<Draft>,
-    _locks: Vec<CacheLock<'a>>,
+    _locks: Vec<CacheUse<'a>>,
     _agents: Vec<super::add::Agent>,
 }
 
@@ -312,7 +312,7 @@ impl<'e> Attached<'e> {
                     .mounts
                     .take(&engine.caches, &name, *sharing, (*mode, *uid, *gid))
                     .map_err(failed)?;
-                self._locks.extend(lock);
+                self._locks.push(lock);
                 if from.is_some()
                     && let Some(source) = source
                 {
@@ -465,66 +465,5 @@ impl Drop for Scratch {
         if let Err(error) = std::fs::remove_dir_all(&self.dir) {
             tracing::warn!(path = %self.dir.display(), %error, "cannot be removed");
         }
-    }
-}
-
-/// Which caches are in use.
-#[derive(Default)]
-pub(crate) struct CacheLocks {
-    held: Mutex<HashSet<String>>,
-    freed: Condvar,
-}
-
-/// A cache that nobody else may use now.
-pub(crate) struct CacheLock<'a> {
-    locks: &'a CacheLocks,
-    name: String,
-}
-
-impl CacheLocks {
-    /// The directory of a cache, made where it is not there, and the lock that its sharing asks for.
-    fn take(
-        &self,
-        caches: &Path,
-        id: &str,
-        sharing: Sharing,
-        (mode, uid, gid): (u32, u32, u32),
-    ) -> std::io::Result<(PathBuf, Option<CacheLock<'_>>)> {
-        // A cache that is to be someone else's is another one.
-        let base = key::digest(format!("{id} {mode:o} {uid} {gid}")).hex().to_owned();
-        let mut name = base.clone();
-        let mut lock = None;
-        if sharing != Sharing::Shared {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut number = 0;
-            while held.contains(&name) {
-                if sharing == Sharing::Private {
-                    number += 1;
-                    name = format!("{base}.{number}");
-                } else {
-                    held = self.freed.wait(held).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-            held.insert(name.clone());
-            lock = Some(CacheLock { locks: self, name: name.clone() });
-        }
-        // The name is a digest: nothing of the id gets into a path.
-        let dir = caches.join(name);
-        match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
-            Ok(()) => {
-                chown(&dir, Some(uid), Some(gid))?;
-                std::fs::set_permissions(&dir, PermissionsExt::from_mode(mode))?;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-        Ok((dir, lock))
-    }
-}
-
-impl Drop for CacheLock<'_> {
-    fn drop(&mut self) {
-        self.locks.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
-        self.locks.freed.notify_all();
     }
 }

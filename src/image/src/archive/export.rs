@@ -2,16 +2,17 @@
 //! The same images give the same bytes.
 
 use super::ArchiveError;
+use crate::PullErrorKind as Kind;
 use crate::disk::ImageRecord;
 use crate::inner::Inner;
 use crate::pull::Hold;
 use crate::registry::{Document, MANIFEST_LIMIT};
-use crate::{PullErrorKind as Kind, StoreError};
 use orlop_model::Digest;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 const CONFIG: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -43,17 +44,14 @@ pub(crate) fn manifest_of(
 /// Writes images by name or id. An image that is asked for by a name goes out with that name, by
 /// id with all its tags.
 pub(crate) fn export(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     names: &[String],
     target: impl Write,
 ) -> Result<(), ArchiveError> {
     let mut images: BTreeMap<Digest, (ImageRecord, Vec<String>)> = BTreeMap::new();
     for name in names {
-        let found = inner.find(name).map(|image| image.id.clone());
-        let missing = || StoreError::NotFound { image: name.clone() };
-        let id = found.ok_or_else(missing)?;
-        let record = inner.state().images.get(&id).map(|known| known.record.clone());
-        let record = record.ok_or_else(missing)?;
+        let record = crate::materialize::complete(inner, name, &BTreeMap::new())?;
+        let id = record.id.clone();
         let asked = crate::state::names_of(&record, name);
         images.entry(id).or_insert_with(|| (record, Vec::new())).1.extend(asked);
     }
@@ -63,7 +61,7 @@ pub(crate) fn export(
         let layers = record.layers.iter().map(|layer| layer.blob.clone());
         layers.chain(record.manifests.iter().cloned()).chain([record.id.clone()])
     });
-    let _hold = Hold::new(inner, held.collect());
+    let _hold = Hold::new(&**inner, held.collect());
     for (record, tags) in images.values() {
         let (digest, media_type, bytes) = manifest_of(inner, record)?;
         blobs.insert(digest.clone(), bytes.len() as u64);

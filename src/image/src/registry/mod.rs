@@ -5,6 +5,7 @@ mod blob;
 mod challenge;
 mod document;
 pub(crate) mod endpoint;
+mod fetch;
 mod host;
 mod http;
 mod parallel;
@@ -18,6 +19,7 @@ pub(crate) use challenge::parse as parse_challenge;
 pub(crate) use document::{
     CONFIG_LIMIT, Config, Descriptor, Document, MANIFEST_LIMIT, Manifest, check_depth,
 };
+pub use fetch::Validators;
 pub(crate) use host::sha256;
 pub(crate) use http::Http;
 pub(crate) use parallel::BlobFetch;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 /// Build an image from a Dockerfile.
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// Directory with the files to build from; `-` for a tar archive or a Dockerfile on standard input.
+    /// Directory or git address with the files to build from; `-` for a tar archive or a Dockerfile on
+    /// standard input.
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: String,
     /// Dockerfile [default: Dockerfile in the context]; `-` for standard input.
@@ -30,6 +31,18 @@ pub(crate) struct BuildArgs {
     /// Sockets of SSH agents for RUN --mount=type=ssh: default or ID=SOCKET.
     #[arg(long, value_name = "ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
+    /// Annotation of the image's manifest; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// Send the image to the registries that its names name.
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Does nothing: the image is in the node's store the moment it is built.
+    #[arg(long)]
+    pub(crate) load: bool,
+    /// Do not keep the root of a step that fails.
+    #[arg(long)]
+    pub(crate) rm_failed: bool,
     /// Label of the image; may be given several times.
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,
@@ -57,7 +70,7 @@ pub(crate) struct BuildArgs {
     /// Ask the registry for newer base images.
     #[arg(long)]
     pub(crate) pull: bool,
-    /// Platform to build for; only the machine's own.
+    /// Platform to build for: the machine's own, or one that it has an interpreter for.
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
     /// Time of everything that has none of its own, in seconds since 1970.
@@ -73,7 +86,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
     /// How progress is shown.
-    #[arg(long, value_name = "FORM", default_value = "plain")]
+    #[arg(long, value_name = "FORM", default_value = "auto")]
     pub(crate) progress: ProgressForm,
     /// Print only the image's id.
     #[arg(short, long)]
@@ -84,7 +97,7 @@ pub(crate) struct BuildArgs {
     /// Check the Dockerfile and build nothing.
     #[arg(long)]
     pub(crate) check: bool,
-    /// What to do: build, check, targets; with ,format=json for programs.
+    /// What to do: build, check, outline, targets; with ,format=json for programs.
     #[arg(long, value_name = "WHAT", default_value = "build")]
     pub(crate) call: String,
     /// The shim's program [default: orlop-shim beside this one].
@@ -106,9 +119,12 @@ pub(crate) enum Network {
 /// `--progress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressForm {
+    /// Moving on a terminal, lines elsewhere.
+    Auto,
     /// Lines.
-    #[value(alias = "auto")]
     Plain,
+    /// Lines, and the running steps with their time.
+    Tty,
     /// One JSON object for each event.
     Rawjson,
     /// Nothing.

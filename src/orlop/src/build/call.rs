@@ -1,7 +1,10 @@
 //! `--check` and `--call`: what can be said of a Dockerfile without building it.
 
+use super::args::BuildArgs;
 use super::source::Source;
 use anyhow::bail;
+use orlop_build::Outline;
+use orlop_build::ignore::IgnoreRules;
 use orlop_build::lint::{self, Input};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +13,9 @@ pub(crate) fn run(
     call: &str,
     source: &Source,
     build_args: &BTreeMap<String, String>,
+    arguments: &BuildArgs,
 ) -> anyhow::Result<()> {
+    let ignore = IgnoreRules::parse(&source.ignore_text)?;
     let (what, format) = call.split_once(',').unwrap_or((call, ""));
     let json = format == "format=json";
     let file = orlop_build::instruction::read(&source.dockerfile)
@@ -18,11 +23,8 @@ pub(crate) fn run(
     let mut out = std::io::stdout().lock();
     match what {
         "check" => {
-            let input = Input {
-                build_args: build_args.clone(),
-                ignore: Some(&source.ignore),
-                ..Input::default()
-            };
+            let input =
+                Input { build_args: build_args.clone(), ignore: Some(&ignore), ..Input::default() };
             let found = lint::check(&file, &input)?;
             if json {
                 let warnings: Vec<_> = found
@@ -67,6 +69,17 @@ pub(crate) fn run(
             }
             Ok(())
         }
-        other => bail!("--call {other}: expected build, check or targets"),
+        "outline" => {
+            let outline =
+                Outline::new(&file, build_args, arguments.target.as_deref()).map_err(|error| {
+                    anyhow::anyhow!("{}", error.render(&source.name, &source.dockerfile))
+                })?;
+            match json {
+                true => writeln!(out, "{}", serde_json::to_string_pretty(&outline)?)?,
+                false => write!(out, "{outline}")?,
+            }
+            Ok(())
+        }
+        other => bail!("--call {other}: expected build, check, outline or targets"),
     }
 }

@@ -1,6 +1,7 @@
 //! Steps of a build as containers of ours: the same shim, the same security as a pod's container,
 //! without a pod.
 
+use anyhow::Context;
 use orlop_build::exec::{Ended, ExecError, Executor, NetworkMode, SecurityMode, Step, StepMount};
 use orlop_network::{AttachRequest, DetachRequest, DnsSettings, Network};
 use orlop_spec::request::{
@@ -16,17 +17,61 @@ use orlop_task::protocol::{Mount, shim::CreateOptions};
 use orlop_task::{CreateRequest, Launcher};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::unix::pipe;
 
 /// Runs steps.
 pub(crate) struct StepExecutor {
-    pub(crate) run_dir: PathBuf,
-    pub(crate) launcher: Launcher,
-    /// Opened with the first step that needs it.
-    pub(crate) network: Network,
-    pub(crate) features: HostFeatures,
-    pub(crate) runtime: tokio::runtime::Handle,
+    run_dir: PathBuf,
+    shim: PathBuf,
+    /// Made with the first step: many builds have nothing to run.
+    launcher: OnceLock<Launcher>,
+    network: Network,
+    features: HostFeatures,
+    runtime: tokio::runtime::Handle,
+}
+
+impl StepExecutor {
+    /// For steps on the runtime that this is called on.
+    pub(crate) fn new(shim: PathBuf, run_dir: &Path, network: Network) -> anyhow::Result<Self> {
+        let features = orlop_lifecycle::host_features().context("this host")?;
+        let (launcher, runtime) = (OnceLock::new(), tokio::runtime::Handle::current());
+        Ok(Self { run_dir: run_dir.to_owned(), shim, launcher, network, features, runtime })
+    }
+
+    fn launcher(&self) -> Result<&Launcher, ExecError> {
+        if let Some(launcher) = self.launcher.get() {
+            return Ok(launcher);
+        }
+        let made = Launcher::new(&self.shim, &self.run_dir).map_err(|error| {
+            ExecError::Failed(format!("shim {} cannot be prepared: {error}", self.shim.display()))
+        })?;
+        Ok(self.launcher.get_or_init(|| made))
+    }
+}
+
+/// Ends and removes the steps of a process that was killed while it built. The run directory's lock
+/// says that no other process builds.
+pub(crate) async fn sweep(run_dir: &Path) {
+    let Ok(found) = std::fs::read_dir(run_dir.join("build")) else { return };
+    for entry in found.flatten() {
+        let path = entry.path();
+        if let Ok(shim) = orlop_task::Shim::connect(&path).await {
+            let _ = shim.client.kill("", 9, true).await;
+            let _ = shim.client.wait("").await;
+            let _ = shim.client.delete("").await;
+            let _ = shim.client.shutdown(true).await;
+            shim.client.closed().await;
+        }
+        let removed = detach_below(&path).and_then(|()| match path.is_dir() {
+            true => std::fs::remove_dir_all(&path),
+            false => std::fs::remove_file(&path),
+        });
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "what a build left cannot be removed");
+        }
+    }
 }
 
 impl Executor for StepExecutor {
@@ -37,6 +82,18 @@ impl Executor for StepExecutor {
     fn scratch(&self) -> PathBuf {
         self.run_dir.join("build")
     }
+}
+
+/// Takes away what is mounted below a path, the innermost first.
+fn detach_below(path: &Path) -> std::io::Result<()> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    let below: Vec<&Path> = points.filter(|point| point.starts_with(path)).collect();
+    for point in below.into_iter().rev() {
+        orlop_sys::mount::detach(point)
+            .map_err(|error| std::io::Error::other(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// A step's directory and network; both go with it.
@@ -120,7 +177,7 @@ impl StepExecutor {
             .map_err(|error| failed("making the FIFO")(error.into()))?;
         let mut pipe =
             pipe::OpenOptions::new().open_receiver(&fifo).map_err(failed("opening the FIFO"))?;
-        let shim = self.launcher.launch(&place.id, &place.bundle, None).await.map_err(said)?;
+        let shim = self.launcher()?.launch(&place.id, &place.bundle, None).await.map_err(said)?;
         let client = &shim.client;
         let name = fifo.display().to_string();
         let request = CreateRequest {
@@ -419,6 +476,11 @@ fn add_mounts(step: &Step, spec: &mut oci_spec::runtime::Spec) {
             mount.set_options(Some(options.map(str::to_owned).to_vec()));
         }
     }
+    // A mount of the step stands in for the runtime's own at the same place.
+    mounts.retain(|own| {
+        let same = |mount: &StepMount| Path::new(mount.target()) == own.destination().as_path();
+        !step.mounts.iter().any(same)
+    });
     for mount in &step.mounts {
         let (kind, source, target, options) = match mount {
             StepMount::Bind { source, target, read_only } => {
@@ -427,7 +489,7 @@ fn add_mounts(step: &Step, spec: &mut oci_spec::runtime::Spec) {
                 ("bind", source.clone(), target, options)
             }
             StepMount::Tmpfs { target, size, read_only } => {
-                let mut options = vec!["nosuid".to_owned(), "nodev".into(), "mode=1777".into()];
+                let mut options = vec!["nosuid".to_owned(), "mode=1777".into()];
                 options.extend(size.map(|size| format!("size={size}")));
                 options.push(if *read_only { "ro" } else { "rw" }.into());
                 ("tmpfs", PathBuf::from("tmpfs"), target, options)

@@ -1,243 +1,136 @@
-//! Results beside the store: OCI and Docker archives, the root as an archive or a directory.
+//! `--output`: where a result goes beside the store.
 
 use anyhow::{Context, bail};
-use flate2::{Compression, GzBuilder};
-use orlop_build::{Built, Engine};
-use orlop_model::Digest;
+use orlop_api::builds_v1 as v1;
 use std::fs::File;
-use std::io::{BufWriter, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 
 /// `--output`.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Output {
-    kind: Kind,
+pub(super) struct Output {
+    /// `None`: the store alone.
+    form: Option<v1::Form>,
     dest: Option<PathBuf>,
-    compression: Compressed,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// The store alone.
-    Image,
-    Oci,
-    Docker,
-    Tar,
-    Local,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compressed {
-    Not,
-    Gzip,
-    Zstd,
+    compression: v1::Compression,
+    /// `push=true`.
+    pub(super) push: bool,
 }
 
 impl Output {
-    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut output = Self { kind: Kind::Image, dest: None, compression: Compressed::Gzip };
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        let mut output =
+            Self { form: None, dest: None, compression: v1::Compression::Gzip, push: false };
         if !text.contains('=') {
             // A path alone is a directory, a dash an archive on standard output.
-            output.kind = if text == "-" { Kind::Tar } else { Kind::Local };
-            output.dest = Some(PathBuf::from(text));
+            let form = if text == "-" { v1::Form::Tar } else { v1::Form::Local };
+            (output.form, output.dest) = (Some(form), Some(PathBuf::from(text)));
             return Ok(output);
         }
         for part in text.split(',') {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             match (key, value) {
-                ("type", "image") => output.kind = Kind::Image,
-                ("type", "oci") => output.kind = Kind::Oci,
-                ("type", "docker") => output.kind = Kind::Docker,
-                ("type", "tar") => output.kind = Kind::Tar,
-                ("type", "local") => output.kind = Kind::Local,
+                ("type", "image") => output.form = None,
+                ("type", "registry") => (output.form, output.push) = (None, true),
+                ("type", "oci") => output.form = Some(v1::Form::Oci),
+                ("type", "docker") => output.form = Some(v1::Form::Docker),
+                ("type", "tar") => output.form = Some(v1::Form::Tar),
+                ("type", "local") => output.form = Some(v1::Form::Local),
                 ("dest", path) => output.dest = Some(PathBuf::from(path)),
-                ("compression", "uncompressed") => output.compression = Compressed::Not,
-                ("compression", "gzip") => output.compression = Compressed::Gzip,
-                ("compression", "zstd") => output.compression = Compressed::Zstd,
+                ("push", "true") => output.push = true,
+                ("push", "false") => output.push = false,
+                ("compression", "uncompressed") => {
+                    output.compression = v1::Compression::Uncompressed;
+                }
+                ("compression", "gzip") => output.compression = v1::Compression::Gzip,
+                ("compression", "zstd") => output.compression = v1::Compression::Zstd,
                 _ => bail!(
-                    "--output {text}: {part:?} is not known; expected type=image|oci|docker|tar|local, dest=PATH, compression=uncompressed|gzip|zstd"
+                    "--output {text}: {part:?} is not known; expected type=image|registry|oci|docker|tar|local, dest=PATH, push=true, compression=uncompressed|gzip|zstd"
                 ),
             }
         }
-        if output.dest.is_none() && output.kind != Kind::Image {
-            bail!("--output {text}: a dest=PATH is missing");
+        match output.form {
+            Some(form) if output.dest.is_none() => match form {
+                // As docker has it: an archive without a place goes to standard output.
+                v1::Form::Oci | v1::Form::Docker | v1::Form::Tar => {
+                    output.dest = Some(PathBuf::from("-"));
+                }
+                v1::Form::Local => bail!("--output {text}: a dest=PATH is missing"),
+            },
+            _ => {}
         }
         Ok(output)
     }
 
-    pub(crate) fn write(
-        &self,
-        engine: &Engine,
-        built: &Built,
-        tags: &[String],
-    ) -> anyhow::Result<()> {
-        let Some(dest) = &self.dest else { return Ok(()) };
-        match self.kind {
-            Kind::Image => Ok(()),
-            Kind::Oci | Kind::Docker => self.archive(engine, built, tags, dest),
-            Kind::Tar => {
-                let mut out = open(dest)?;
-                engine.write_root(&built.layers, &mut out).context("writing the archive")?;
-                out.flush().context("writing the archive")
+    /// What the service is asked for; `None` for the store alone.
+    pub(super) fn message(&self) -> anyhow::Result<Option<v1::Output>> {
+        let Some(form) = self.form else { return Ok(None) };
+        let directory = match (form, &self.dest) {
+            (v1::Form::Local, Some(dest)) => {
+                std::fs::create_dir_all(dest)
+                    .with_context(|| format!("making {}", dest.display()))?;
+                let path = dest.canonicalize().with_context(|| dest.display().to_string())?;
+                path.to_str().with_context(|| format!("{}: no UTF-8", path.display()))?.to_owned()
             }
-            Kind::Local => engine
-                .copy_root(&built.layers, dest)
-                .with_context(|| format!("writing {}", dest.display())),
-        }
-    }
-
-    fn archive(
-        &self,
-        engine: &Engine,
-        built: &Built,
-        tags: &[String],
-        dest: &Path,
-    ) -> anyhow::Result<()> {
-        let mut tar = tar::Builder::new(open(dest)?);
-        let mut layers = Vec::new();
-        let mut written = std::collections::HashSet::new();
-        for index in 0..built.layers.len() {
-            let (digest, size, mut file) = self.layer(engine, built, index)?;
-            if written.insert(digest.clone()) {
-                append_file(&mut tar, &blob(&digest), &mut file, size)?;
-            }
-            layers.push(serde_json::json!({
-                "mediaType": self.media_type(),
-                "digest": digest.to_string(),
-                "size": size,
-            }));
-        }
-        append(&mut tar, &blob(&built.id), &built.config)?;
-        let manifest = serde_json::to_vec(&serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": built.id.to_string(),
-                "size": built.config.len(),
-            },
-            "layers": layers,
-        }))?;
-        let digest = orlop_build::key::digest(&manifest);
-        append(&mut tar, &blob(&digest), &manifest)?;
-        let descriptor = |tag: Option<&String>| {
-            let mut value = serde_json::json!({
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "digest": digest.to_string(),
-                "size": manifest.len(),
-            });
-            if let Some(tag) = tag {
-                value["annotations"] = serde_json::json!({
-                    "io.containerd.image.name": tag,
-                    "org.opencontainers.image.ref.name": tag.rsplit(':').next(),
-                });
-            }
-            value
+            _ => String::new(),
         };
-        let manifests: Vec<_> = match tags {
-            [] => vec![descriptor(None)],
-            tags => tags.iter().map(|tag| descriptor(Some(tag))).collect(),
-        };
-        let index = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": manifests,
-        });
-        append(&mut tar, "index.json", &serde_json::to_vec(&index)?)?;
-        append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        if self.kind == Kind::Docker {
-            let paths: Vec<String> = layers
-                .iter()
-                .filter_map(|layer| layer["digest"].as_str())
-                .map(|digest| format!("blobs/{}", digest.replace(':', "/")))
-                .collect();
-            let list = serde_json::json!([{
-                "Config": blob(&built.id), "RepoTags": tags, "Layers": paths,
-            }]);
-            append(&mut tar, "manifest.json", &serde_json::to_vec(&list)?)?;
-        }
-        tar.into_inner().and_then(|mut out| out.flush()).context("writing the archive")
+        Ok(Some(v1::Output { form: form.into(), compression: self.compression.into(), directory }))
     }
+}
 
-    fn media_type(&self) -> &'static str {
-        match self.compression {
-            Compressed::Not => "application/vnd.oci.image.layer.v1.tar",
-            Compressed::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Compressed::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+/// The files that outputs go to.
+pub(super) struct Sinks<'a> {
+    /// Outputs that the service sends, in the order of the request.
+    outputs: Vec<&'a Output>,
+    open: Option<(u32, Box<dyn Write + Send>)>,
+}
+
+impl<'a> Sinks<'a> {
+    pub(super) fn new(outputs: &'a [Output]) -> Self {
+        Self {
+            outputs: outputs.iter().filter(|output| output.form.is_some()).collect(),
+            open: None,
         }
     }
 
-    /// The layer as it goes out: digest, size, and a file at its start.
-    fn layer(
-        &self,
-        engine: &Engine,
-        built: &Built,
-        index: usize,
-    ) -> anyhow::Result<(Digest, u64, File)> {
-        let mut file = temporary()?;
-        let failed = || format!("writing layer {}", built.layers[index].diff_id);
-        match self.compression {
-            Compressed::Not => {
-                engine.write_layer(&built.layers, index, &mut file).with_context(failed)?;
-            }
-            Compressed::Gzip => {
-                // No name and no time in the header: the same bytes always.
-                let mut out = GzBuilder::new().write(&mut file, Compression::new(6));
-                engine.write_layer(&built.layers, index, &mut out).with_context(failed)?;
-                out.finish().with_context(failed)?;
-            }
-            Compressed::Zstd => {
-                let mut out = zstd::Encoder::new(&mut file, 3).with_context(failed)?;
-                engine.write_layer(&built.layers, index, &mut out).with_context(failed)?;
-                out.finish().with_context(failed)?;
-            }
+    /// Takes a part; an empty one is the end of its output.
+    pub(super) fn take(&mut self, chunk: v1::Chunk) -> anyhow::Result<()> {
+        let output = self.outputs.get(chunk.output as usize).context("an output nobody wants")?;
+        let dest = output.dest.as_deref().context("an output without a place")?;
+        let failed = || format!("writing {}", dest.display());
+        if self.open.as_ref().is_none_or(|(open, _)| *open != chunk.output) {
+            let file: Box<dyn Write + Send> = match dest.as_os_str() == "-" {
+                true => Box::new(std::io::stdout()),
+                false => {
+                    let file = File::create(dest).with_context(failed)?;
+                    Box::new(BufWriter::with_capacity(1 << 20, file))
+                }
+            };
+            self.open = Some((chunk.output, file));
         }
-        let size = file.stream_position()?;
-        file.rewind()?;
-        let digest = orlop_build::key::digest_of(&mut file)?;
-        file.rewind()?;
-        Ok((digest, size, file))
+        let Some((_, file)) = &mut self.open else { return Ok(()) };
+        file.write_all(&chunk.data).with_context(failed)?;
+        if chunk.data.is_empty() {
+            file.flush().with_context(failed)?;
+            self.open = None;
+        }
+        Ok(())
     }
 }
 
-fn blob(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn open(dest: &Path) -> anyhow::Result<Box<dyn Write>> {
-    if dest == Path::new("-") {
-        return Ok(Box::new(std::io::stdout()));
+    #[test]
+    fn outputs() {
+        let oci = Output::parse("type=oci,dest=x.tar,compression=zstd").unwrap();
+        assert_eq!((oci.form, oci.compression), (Some(v1::Form::Oci), v1::Compression::Zstd));
+        assert_eq!(Output::parse("out").unwrap().form, Some(v1::Form::Local));
+        assert_eq!(Output::parse("-").unwrap().form, Some(v1::Form::Tar));
+        assert!(Output::parse("type=registry").unwrap().push);
+        for wrong in ["type=local", "type=moon,dest=x", "dest=x,colour=red"] {
+            assert!(Output::parse(wrong).is_err(), "{wrong}");
+        }
     }
-    let file = File::create(dest).with_context(|| format!("making {}", dest.display()))?;
-    Ok(Box::new(BufWriter::with_capacity(1 << 20, file)))
-}
-
-fn temporary() -> anyhow::Result<File> {
-    let flags =
-        rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-    let dir = std::env::temp_dir();
-    let fd = rustix::fs::open(&dir, flags, rustix::fs::Mode::from_raw_mode(0o600))
-        .with_context(|| format!("making a file in {}", dir.display()))?;
-    Ok(File::from(fd))
-}
-
-fn header(size: u64) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    header.set_mode(0o644);
-    header.set_size(size);
-    header.set_mtime(0);
-    header
-}
-
-fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    tar.append_data(&mut header(bytes.len() as u64), path, bytes).context("writing the archive")
-}
-
-fn append_file<W: Write>(
-    tar: &mut tar::Builder<W>,
-    path: &str,
-    file: &mut File,
-    size: u64,
-) -> anyhow::Result<()> {
-    tar.append_data(&mut header(size), path, file).context("writing the archive")
 }

@@ -6,19 +6,35 @@ use orlop_build::ignore::IgnoreRules;
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
 
 /// What was found.
 pub(crate) struct Source {
     pub(crate) dockerfile: String,
     pub(crate) name: String,
     pub(crate) context: Option<PathBuf>,
-    pub(crate) ignore: IgnoreRules,
+    /// Text of the ignore rules.
+    pub(crate) ignore_text: String,
     pub(crate) ignore_name: String,
     /// An unpacked archive, removed with this.
     _unpacked: Option<Unpacked>,
 }
 
 struct Unpacked(PathBuf);
+
+impl Unpacked {
+    /// A directory of our own, on a disk.
+    fn new() -> anyhow::Result<Self> {
+        let parent = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
+        let dir = parent.join(format!("orlop-context-{}", std::process::id()));
+        // One that is there already is somebody else's.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&dir)
+            .with_context(|| format!("making {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+}
 
 impl Drop for Unpacked {
     fn drop(&mut self) {
@@ -32,13 +48,13 @@ impl Drop for Unpacked {
 const LIMIT: u64 = 16 << 20;
 
 impl Source {
-    /// Reads the Dockerfile and the ignore rules; `scratch` is for an archive from standard input.
-    pub(crate) fn find(arguments: &BuildArgs, scratch: &Path) -> anyhow::Result<Self> {
+    /// Reads the Dockerfile and the ignore rules.
+    pub(crate) fn find(arguments: &BuildArgs) -> anyhow::Result<Self> {
         if arguments.context == "-" {
-            return Self::from_stdin(arguments, scratch);
+            return Self::from_stdin(arguments);
         }
-        if arguments.context.contains("://") || arguments.context.starts_with("git@") {
-            bail!("a context from {} cannot be fetched yet: give a directory", arguments.context);
+        if orlop_build::is_remote(&arguments.context) {
+            return Self::from_git(arguments);
         }
         let context = PathBuf::from(&arguments.context);
         if !context.is_dir() {
@@ -73,12 +89,22 @@ impl Source {
                 (read(&path, &context)?, "Dockerfile".to_owned(), Some(path))
             }
         };
-        let (ignore, ignore_name) = ignore_rules(&context, path.as_deref())?;
+        let (ignore_text, ignore_name) = ignore_text(&context, path.as_deref())?;
         let context = Some(context);
-        Ok(Self { dockerfile, name, context, ignore, ignore_name, _unpacked: unpacked })
+        Ok(Self { dockerfile, name, context, ignore_text, ignore_name, _unpacked: unpacked })
     }
 
-    fn from_stdin(arguments: &BuildArgs, scratch: &Path) -> anyhow::Result<Self> {
+    /// A git repository, checked out for this build.
+    fn from_git(arguments: &BuildArgs) -> anyhow::Result<Self> {
+        let said = |why: String| anyhow::anyhow!("{why}");
+        let source = orlop_build::git::Source::parse(&arguments.context).map_err(said)?;
+        let unpacked = Unpacked::new()?;
+        let done = orlop_build::git::checkout(&source, &unpacked.0, &CancellationToken::new());
+        let (_, dir) = done.map_err(said)?;
+        Self::in_directory(arguments, dir, Some(unpacked))
+    }
+
+    fn from_stdin(arguments: &BuildArgs) -> anyhow::Result<Self> {
         let mut input = std::io::stdin().lock();
         let mut head = vec![0; 262];
         let mut filled = 0;
@@ -102,14 +128,13 @@ impl Source {
                 dockerfile,
                 name: "Dockerfile".into(),
                 context: None,
-                ignore: IgnoreRules::default(),
+                ignore_text: String::new(),
                 ignore_name: String::new(),
                 _unpacked: None,
             });
         }
-        let dir = scratch.join(format!("context-{}", std::process::id()));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let unpacked = Unpacked(dir.clone());
+        let unpacked = Unpacked::new()?;
+        let dir = unpacked.0.clone();
         orlop_build::unpack_context(&mut all, &dir).context("the archive on standard input")?;
         Self::in_directory(arguments, dir, Some(unpacked))
     }
@@ -137,11 +162,11 @@ fn read(path: &Path, context: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The rules beside the Dockerfile, else those of the context.
-pub(crate) fn ignore_rules(
+/// The text of the rules beside the Dockerfile, else those of the context.
+pub(crate) fn ignore_text(
     context: &Path,
     dockerfile: Option<&Path>,
-) -> anyhow::Result<(IgnoreRules, String)> {
+) -> anyhow::Result<(String, String)> {
     let beside = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");
@@ -155,9 +180,9 @@ pub(crate) fn ignore_rules(
             bail!("{} is not a regular file", path.display());
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-        let rules = IgnoreRules::parse(&text).with_context(|| format!("{}", path.display()))?;
+        IgnoreRules::parse(&text).with_context(|| format!("{}", path.display()))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        return Ok((rules, name));
+        return Ok((text, name));
     }
-    Ok((IgnoreRules::default(), ".dockerignore".into()))
+    Ok((String::new(), ".dockerignore".into()))
 }

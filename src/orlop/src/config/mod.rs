@@ -57,6 +57,8 @@ settings! {
         network: Sub<Network> = Sub::default();
         /// Images and registries.
         images: Sub<Images> = Sub::default();
+        /// Builds of images.
+        build: Sub<Build> = Sub::default();
         /// Metrics in Prometheus' format.
         metrics: Sub<Metrics> = Sub::default();
         /// Traces in OpenTelemetry's format.
@@ -85,6 +87,15 @@ settings! {
         /// Parent of pods that name none: an absolute path with the cgroupfs driver, a name that
         /// ends in `.slice` with systemd. Without it `/orlop` or `orlop.slice`.
         default_parent: Option<String> = None;
+    }
+}
+
+settings! {
+    /// Builds of images.
+    pub(crate) struct Build {
+        /// How much disk the steps and cache mounts of builds may take together, from 0; what was
+        /// not used for longest goes first.
+        cache_size: Size = Size(20 << 30);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::lock::{RunLock, own_dir};
 use anyhow::{Context, bail};
 use hyper_util::rt::TokioIo;
+use orlop_api::builds_v1::builds_client::BuildsClient;
 use orlop_api::engine_v1::engine_client::EngineClient;
 use orlop_api::images_v1::images_client::ImagesClient;
 use orlop_api::{EngineCalls, ImageCalls};
@@ -30,6 +31,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 pub(crate) type Images = ImagesClient<Channel>;
 /// The client of the service for containers, networks and volumes.
 pub(crate) type Engine = EngineClient<Channel>;
+
+/// The client of the service for builds.
+pub(crate) type Builds = BuildsClient<Channel>;
 
 /// Bytes on their way between client and service in one process.
 const PIPE: usize = 1 << 20;
@@ -56,6 +60,7 @@ enum What {
     /// What works in the background has a runtime of its own and ends with it: the next door of this
     /// process must find nothing of it.
     Engine(Box<Opened>, Runtime, RunLock),
+    Builds(Box<crate::build::Opened>, RunLock),
 }
 
 impl Door {
@@ -99,6 +104,31 @@ impl Door {
         }
     }
 
+    /// A door to images and builds: the daemon's, else the builder in this process under the
+    /// daemon's lock.
+    pub(crate) async fn to_builds(config: &Config) -> anyhow::Result<Self> {
+        let mut turn = Turn::new();
+        loop {
+            if let Some(door) = Self::of_daemon(config).await? {
+                return Ok(door);
+            }
+            if !rustix::process::geteuid().is_root() {
+                bail!("orlop build needs the rights of root: run it with sudo");
+            }
+            prepare(config)?;
+            match RunLock::attempt(&config.run)? {
+                Err(holder) => turn.wait_for(&holder, &config.run).await?,
+                Ok(lock) => match open_images(config, &mut turn).await? {
+                    Some(images) => {
+                        let opened = crate::build::open(config, images).await?;
+                        return Self::over(What::Builds(Box::new(opened), lock)).await;
+                    }
+                    None => drop(lock),
+                },
+            }
+        }
+    }
+
     /// `None`: no daemon listens.
     async fn of_daemon(config: &Config) -> anyhow::Result<Option<Self>> {
         let path = config.socket();
@@ -117,21 +147,24 @@ impl Door {
 
     async fn over(what: What) -> anyhow::Result<Self> {
         let (near, far) = tokio::io::duplex(PIPE);
-        let (images, engine) = match &what {
-            What::Images(store) => (ImageCalls::over(store.clone()), None),
+        let (images, engine, builds) = match &what {
+            What::Images(store) => (ImageCalls::over(store.clone()), None, None),
+            What::Builds(opened, _) => {
+                (ImageCalls::over(opened.images.clone()), None, Some(opened.calls.clone()))
+            }
             What::Engine(opened, ..) => {
                 let engine = &opened.engine;
                 let calls = EngineCalls::over(engine.clone());
-                (ImageCalls::over(engine.images().clone()), Some(calls))
+                (ImageCalls::over(engine.images().clone()), Some(calls), None)
             }
         };
         let handle = match &what {
             What::Engine(_, runtime, _) => runtime.handle().clone(),
-            What::Images(_) => Handle::current(),
+            What::Images(_) | What::Builds(..) => Handle::current(),
         };
         let server = handle.spawn(async move {
             // It ends with the client; there is nobody to tell.
-            let _ = orlop_api::serve_own(images, engine, far).await;
+            let _ = orlop_api::serve_own(images, engine, builds, far).await;
         });
         Ok(Self { channel: channel(near).await?, own: Some(Own { server, what }) })
     }
@@ -144,6 +177,11 @@ impl Door {
     /// A client of the service for containers, networks and volumes.
     pub(crate) fn engine(&self) -> Engine {
         EngineClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    }
+
+    /// A client of the service for builds.
+    pub(crate) fn builds(&self) -> Builds {
+        BuildsClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
     /// Lets go of everything in order, so that the next command, or a daemon, can have it.
@@ -160,6 +198,10 @@ impl Door {
                 let _ = runtime.spawn(opened.close()).await;
                 let end = move || runtime.shutdown_timeout(PATIENCE);
                 let _ = tokio::task::spawn_blocking(end).await;
+                drop(lock);
+            }
+            What::Builds(opened, lock) => {
+                opened.close().await;
                 drop(lock);
             }
         }
@@ -203,7 +245,11 @@ pub(crate) async fn open_images(
     let options = config.image_options()?;
     let opened = tokio::task::spawn_blocking(move || ImageStore::open(options)).await?;
     match opened {
-        Ok(store) => Ok(Some(store)),
+        Ok(store) => {
+            // An image that was built here may be pushed or exported by any of the services.
+            store.set_layer_writer(std::sync::Arc::new(orlop_build::write_layer));
+            Ok(Some(store))
+        }
         Err(StoreError::Locked { pid, .. }) => {
             turn.wait_for(&pid, &config.root).await?;
             Ok(None)

@@ -30,6 +30,8 @@ pub(crate) async fn open_engine(
     images: ImageStore,
     stay: Stay,
 ) -> anyhow::Result<Opened> {
+    // Before recovery, which takes away the sockets of shims that it does not know.
+    crate::build::sweep(&config.run).await;
     let shim = crate::serve::shim(config)?;
     let mut network = config.network_config();
     if stay == Stay::Short {

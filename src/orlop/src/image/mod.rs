@@ -3,6 +3,8 @@
 mod progress;
 mod transfer;
 
+pub(crate) use transfer::send;
+
 use crate::args::images::{ImageCall, ImageCommand, RmiArgs};
 use crate::cli::Place;
 use crate::config::{Loaded, Sources};

@@ -47,6 +47,20 @@ pub(super) async fn push(
     Ok(())
 }
 
+/// Sends an image under its own name, with what the user's files have for the registry; the digest
+/// of its manifest.
+pub(crate) async fn send(client: &mut Client, image: &str, quiet: bool) -> anyhow::Result<String> {
+    let reference = Reference::parse(image)?;
+    let found = tokio::task::spawn_blocking(move || {
+        orlop_image::Auth::from_files(&own_files(), &reference)
+    });
+    let credentials = message(found.await??);
+    let target = String::new();
+    let request = v1::PushRequest { image: image.to_owned(), target, credentials };
+    let messages = client.push(request).await.map_err(said)?.into_inner();
+    follow(messages, !quiet).await
+}
+
 /// Shows how it goes; the result.
 async fn follow(mut messages: Streaming<v1::Progress>, shown: bool) -> anyhow::Result<String> {
     let mut display = Display::new();
@@ -78,7 +92,11 @@ async fn credentials(login: &Login, name: &str) -> anyhow::Result<Option<v1::Cre
     let found = tokio::task::spawn_blocking(move || {
         orlop_image::Auth::from_files(&own_files(), &reference)
     });
-    Ok(match found.await?? {
+    Ok(message(found.await??))
+}
+
+fn message(found: Option<orlop_image::Auth>) -> Option<v1::Credentials> {
+    match found {
         Some(orlop_image::Auth::Basic { username, password }) => {
             Some(v1::Credentials { username, password, ..Default::default() })
         }
@@ -86,7 +104,7 @@ async fn credentials(login: &Login, name: &str) -> anyhow::Result<Option<v1::Cre
             Some(v1::Credentials { identity_token, ..Default::default() })
         }
         _ => None,
-    })
+    }
 }
 
 fn own_files() -> Vec<PathBuf> {

@@ -77,6 +77,7 @@ async fn make(
             Arc::new(NoSteps(scratch.clone())),
             handle,
             &scratch,
+            u64::MAX,
         )
         .map_err(|error| error.to_string())?;
 

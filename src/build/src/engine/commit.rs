@@ -121,6 +121,8 @@ impl Engine {
             dockerfile.push('\n');
         }
         let request = Request {
+            annotations: Default::default(),
+            keep_failed: false,
             dockerfile,
             dockerfile_name: "--change".to_owned(),
             context: None,

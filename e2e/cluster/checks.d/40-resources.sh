@@ -1,22 +1,22 @@
 # Limits, runtime classes, swap, images.
 
-check_resize() { # in place: the same container goes on with other limits
+check_resize() { # in place: the same container goes on with other limits. Guaranteed, since a kubelet resizes nothing that may swap.
   apply <<Y
 apiVersion: v1
 kind: Pod
 metadata: {name: grows}
 spec:
   containers:
-  - {name: c, image: $BUSYBOX, imagePullPolicy: Never, command: [sh, -c, 'sleep 100000'], resources: {requests: {cpu: 50m, memory: 32Mi}, limits: {cpu: 100m, memory: 64Mi}}}
+  - {name: c, image: $BUSYBOX, imagePullPolicy: Never, command: [sh, -c, 'sleep 100000'], resources: {limits: {cpu: 100m, memory: 64Mi}}}
 Y
   ready pod/grows
   local id; id=$(container grows)
   is "$(k exec grows -- cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/memory.max | tr '\n' ' ')" '10000 100000 67108864 '
-  k patch pod grows --subresource=resize -p '{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"60m","memory":"48Mi"},"limits":{"cpu":"200m","memory":"128Mi"}}}]}}' >/dev/null
+  k patch pod grows --subresource=resize -p '{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"200m","memory":"128Mi"},"limits":{"cpu":"200m","memory":"128Mi"}}}]}}' >/dev/null
   eventually 60 limits '20000 100000 134217728 '
   eventually 60 equals grows '.status.containerStatuses[0].resources.limits.memory' 128Mi
   eventually 60 equals grows '.status.containerStatuses[0].resources.limits.cpu' 200m
-  k patch pod grows --subresource=resize -p '{"spec":{"containers":[{"name":"c","resources":{"limits":{"cpu":"150m","memory":"96Mi"}}}]}}' >/dev/null
+  k patch pod grows --subresource=resize -p '{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"150m","memory":"96Mi"},"limits":{"cpu":"150m","memory":"96Mi"}}}]}}' >/dev/null
   eventually 60 limits '15000 100000 100663296 '
   is "$(container grows)" "$id"
   equals grows '.status.containerStatuses[0].restartCount' 0

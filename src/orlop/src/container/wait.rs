@@ -34,6 +34,8 @@ struct Look {
     id: String,
     exit_code: i64,
     finished: String,
+    /// It ran when it was looked at.
+    lives: bool,
     shim: Option<Shim>,
 }
 
@@ -65,6 +67,7 @@ async fn look_at(door: &Door, name: &str) -> anyhow::Result<Option<Look>> {
         id: text(&shown["Id"]),
         exit_code: shown["State"]["ExitCode"].as_i64().unwrap_or(0),
         finished: text(&shown["State"]["FinishedAt"]),
+        lives: shown["State"]["Running"].as_bool().unwrap_or(false) || location.running,
         shim: shim.filter(|_| location.running),
     }))
 }
@@ -86,6 +89,8 @@ async fn one(config: &Config, name: &str, condition: &str) -> anyhow::Result<i64
             }
         } else {
             let over = match condition {
+                // It ended while it was looked at: the next look tells how.
+                _ if seen.lives => false,
                 "removed" => false,
                 "next-exit" => seen.finished != before,
                 _ => true,

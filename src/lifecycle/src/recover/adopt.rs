@@ -30,6 +30,10 @@ pub(super) async fn adopt_all(context: &Arc<Context>, patience: Duration) {
 }
 
 async fn adopt(context: Arc<Context>, container: Arc<Container>, known: oneshot::Sender<()>) {
+    if container.is_supervised() {
+        // Its process may be another than the record's, also where it has ended.
+        let _ = container.look_at_runs().await;
+    }
     let facts = container.facts.get();
     if facts.boot_id != context.host.boot_id && facts.end.is_none() {
         let message = "the node was restarted while the container was there".to_owned();
@@ -89,14 +93,21 @@ async fn meet(context: &Context, container: &Container, client: Client, state: S
             (at, _) => container.observe(|facts| facts.started_at = Some(Timestamp(at))).await,
         }
     }
-    if container.is_supervised() {
-        // Its process may be another than the record's.
-        let _ = container.look_at_runs().await;
-    }
     tokio::spawn(end_commands(client.clone()));
     container.set_link(Link::Up(client));
     if container.facts.get().started_at.is_some() {
         container.advance(Phase::Running);
+    }
+    if let Some(exit) = state.exit {
+        // It has ended: nobody shall see it run.
+        let end = match left_behind(container).await {
+            End { how: How::Lost, .. } => {
+                let how = How::Exited { code: exit.code, oom: false };
+                End { how, at: exit.at, message: String::new() }
+            }
+            end => end,
+        };
+        conclude(context, container, end).await;
     }
 }
 

@@ -72,6 +72,22 @@ async fn look_at(door: &Door, name: &str) -> anyhow::Result<Option<Look>> {
     }))
 }
 
+/// How long a daemon may take to learn what the shim has told us.
+const LEARNING: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Returns when a daemon knows of an end, too: whoever waits wants to remove it next. Without one the next
+/// command finds out by itself.
+async fn known(config: &Config, id: &str) {
+    let Ok(door) = Door::open(config).await else { return };
+    if door.is_a_daemons() {
+        let until = v1::wait_request::Until::NotRunning.into();
+        let request = v1::WaitRequest { container: id.to_owned(), until };
+        // Too late, or started again: the answer is the same.
+        let _ = tokio::time::timeout(LEARNING, door.engine().wait(request)).await;
+    }
+    door.close().await;
+}
+
 async fn one(config: &Config, name: &str, condition: &str) -> anyhow::Result<i64> {
     let absent = || anyhow::anyhow!("there is no container {name:?}");
     let first = look(config, name).await?.ok_or_else(absent)?;
@@ -84,6 +100,7 @@ async fn one(config: &Config, name: &str, condition: &str) -> anyhow::Result<i64
             if let Ok(exit) = exit {
                 seen.exit_code = i64::from(exit.code);
                 if condition != "removed" {
+                    known(config, &id).await;
                     return Ok(seen.exit_code);
                 }
             }

@@ -169,6 +169,11 @@ impl Door {
         Ok(Self { channel: channel(near).await?, own: Some(Own { server, what }) })
     }
 
+    /// Whether it is a daemon's.
+    pub(crate) fn is_a_daemons(&self) -> bool {
+        self.own.is_none()
+    }
+
     /// A client of the image service.
     pub(crate) fn images(&self) -> Images {
         ImagesClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)

@@ -95,7 +95,7 @@ pub(crate) struct Index {
 }
 
 macro_rules! objects {
-    ($field:ident, $Id:ident, $Object:ident, $what:literal, $insert:ident, $remove:ident, $all:ident, $find:ident, $get:ident) => {
+    ($field:ident, $Id:ident, $Object:ident, $what:literal, $insert:ident, $remove:ident, $all:ident, $find:ident) => {
         impl Index {
             pub(crate) fn $insert(&self, object: Arc<$Object>) {
                 let mut all = self.$field.write().unwrap_or_else(PoisonError::into_inner);
@@ -119,11 +119,6 @@ macro_rules! objects {
                 by_prefix(&all, &from, $Id::as_str)
                     .map_err(|Several| Error::Ambiguous { what: $what, id: text.to_owned() })
             }
-
-            pub(crate) fn $get(&self, text: &str) -> Result<Arc<$Object>> {
-                self.$find(text)?
-                    .ok_or_else(|| Error::NotFound { what: $what, id: printable(text) })
-            }
         }
     };
 }
@@ -136,8 +131,7 @@ objects!(
     insert_sandbox,
     remove_sandbox,
     all_sandboxes,
-    find_sandbox,
-    sandbox
+    find_sandbox
 );
 objects!(
     containers,
@@ -147,8 +141,7 @@ objects!(
     insert_container,
     remove_container,
     all_containers,
-    find_container,
-    container
+    find_container
 );
 
 impl Index {
@@ -159,6 +152,12 @@ impl Index {
             sandbox_names: Names::new(),
             container_names: Names::new(),
         }
+    }
+
+    /// A sandbox that must be there.
+    pub(crate) fn sandbox(&self, text: &str) -> Result<Arc<Sandbox>> {
+        let missing = || Error::NotFound { what: "sandbox", id: printable(text) };
+        self.find_sandbox(text)?.ok_or_else(missing)
     }
 
     /// Containers of one sandbox.

@@ -160,6 +160,12 @@ impl Index {
         self.find_sandbox(text)?.ok_or_else(missing)
     }
 
+    /// A container that must be there.
+    pub(crate) fn container(&self, text: &str) -> Result<Arc<Container>> {
+        let missing = || Error::NotFound { what: "container", id: printable(text) };
+        self.find_container(text)?.ok_or_else(missing)
+    }
+
     /// Containers of one sandbox.
     pub(crate) fn containers_of(&self, sandbox: &SandboxId) -> Vec<Arc<Container>> {
         let all = self.containers.read().unwrap_or_else(PoisonError::into_inner);

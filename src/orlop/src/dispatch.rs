@@ -31,7 +31,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             work::ps(&place, &arguments)
         }
         Command::Containers { call: ContainerCommand::Inspect(arguments) } => {
-            work::inspect(&place, &arguments.of.containers)
+            work::inspect(&place, &arguments)
         }
         Command::Containers { call: ContainerCommand::Prune(_) } => absent("container prune"),
         Command::Image(call) => image::run(&place, &ImageCommand::Call(call)).map(done),

@@ -1,11 +1,12 @@
 //! `run`, `create`, `start` and what else is done to containers as a whole.
 
+mod list;
 mod run;
 mod show;
 mod wait;
 
 pub(crate) use run::{NotStarted, create, not_started, run};
-pub(crate) use show::{inspect, port, ps};
+pub(crate) use show::{inspect, inspection, port, ps};
 pub(crate) use wait::wait;
 
 use crate::args::containers::{KillArgs, RenameArgs, RmArgs, StopArgs, UpdateArgs};

@@ -1,12 +1,14 @@
 //! `ps`, `inspect` and `port`.
 
-use super::{said, with_door};
-use crate::args::containers::{PortArgs, PsArgs};
+use super::{list, said, with_door};
+use crate::args::containers::{InspectContainerArgs, PortArgs, PsArgs};
 use crate::cli::Place;
 use crate::door::Engine;
+use crate::show;
 use anyhow::{Context, bail};
 use orlop_api::engine_v1 as v1;
 use orlop_engine::Summary;
+use orlop_model::Timestamp;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -20,43 +22,47 @@ pub(crate) async fn summaries(engine: &mut Engine) -> anyhow::Result<Vec<Summary
 /// `ps`.
 pub(crate) fn ps(place: &Place, arguments: &PsArgs) -> anyhow::Result<ExitCode> {
     with_door(place, async |door| {
-        let mut found = summaries(&mut door.engine()).await?;
-        found.retain(|one| arguments.all || one.state.lives());
+        let found = list::chosen(summaries(&mut door.engine()).await?, arguments)?;
+        let (flags, now) = (&arguments.list, Timestamp::now());
+        let rows: Vec<_> = found.iter().map(|one| list::row(one, now, flags.no_trunc)).collect();
+        let shape = list::shape(arguments.size);
         let mut out = std::io::stdout().lock();
-        for one in &found {
-            if arguments.list.quiet {
-                let id = if arguments.list.no_trunc { &one.id[..] } else { &one.id[..12] };
-                writeln!(out, "{id}")?;
-            } else {
-                let (id, state) = (&one.id[..12], one.state.as_str());
-                writeln!(out, "{id}  {}  {state}  {}", one.image, one.name)?;
-            }
-        }
+        let (format, width) = (flags.format.as_deref(), show::terminal_width());
+        show::list(&mut out, &shape, &rows, format, flags.quiet, width)?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// `container inspect`: a JSON list.
-pub(crate) fn inspect(place: &Place, names: &[String]) -> anyhow::Result<ExitCode> {
+/// `container inspect`.
+pub(crate) fn inspect(place: &Place, arguments: &InspectContainerArgs) -> anyhow::Result<ExitCode> {
     with_door(place, async |door| {
         let mut engine = door.engine();
-        let mut shown: Vec<serde_json::Value> = Vec::new();
-        for container in names.iter().cloned() {
-            let found = engine.inspect(v1::ContainerRequest { container }).await.map_err(said)?;
-            shown.push(serde_json::from_slice(&found.into_inner().json)?);
+        let mut found = Vec::new();
+        for name in &arguments.of.containers {
+            found.push(inspection(&mut engine, name).await.map_err(said)?);
         }
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&shown)?)?;
+        let format = arguments.format.format.as_deref();
+        show::objects(&mut std::io::stdout().lock(), &found, format)?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// All that is known of a container.
+pub(crate) async fn inspection(
+    engine: &mut Engine,
+    name: &str,
+) -> Result<serde_json::Value, tonic::Status> {
+    let request = v1::ContainerRequest { container: name.to_owned() };
+    let found = engine.inspect(request).await?.into_inner();
+    serde_json::from_slice(&found.json)
+        .map_err(|error| tonic::Status::internal(format!("the answer cannot be read: {error}")))
 }
 
 /// `port`: all that is published, or where one port is.
 pub(crate) fn port(place: &Place, arguments: &PortArgs) -> anyhow::Result<ExitCode> {
     with_door(place, async |door| {
-        let container = arguments.of.container.clone();
-        let found = door.engine().inspect(v1::ContainerRequest { container }).await;
-        let shown: serde_json::Value =
-            serde_json::from_slice(&found.map_err(said)?.into_inner().json)?;
+        let found = inspection(&mut door.engine(), &arguments.of.container).await;
+        let shown = found.map_err(said)?;
         let none = serde_json::Map::new();
         let ports = shown["NetworkSettings"]["Ports"].as_object().unwrap_or(&none);
         let wanted: Option<Vec<String>> = arguments.port.as_ref().map(|port| {

@@ -127,6 +127,12 @@ async fn pulls(out: &mut impl Write, client: &mut Images) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// A name as people write it: without the registry and the folder that are meant where none are said.
+pub(crate) fn familiar(name: &str) -> &str {
+    let Some(rest) = name.strip_prefix("docker.io/") else { return name };
+    rest.strip_prefix("library/").filter(|rest| !rest.contains('/')).unwrap_or(rest)
+}
+
 /// What the service said, without the words of the protocol around it.
 fn said(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("{}", status.message())

@@ -11,9 +11,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
     let mut parser = Parser { pieces: pieces.into_iter().peekable(), loops: 0, depth: 0 };
     let (nodes, end) = parser.block()?;
     match end {
-        End::Text => Ok(nodes),
-        End::Else(_) => error("else belongs to no if"),
-        End::End => error("end closes nothing"),
+        Ended::Text => Ok(nodes),
+        Ended::Else(_) => error("else belongs to no if"),
+        Ended::End => error("end closes nothing"),
     }
 }
 
@@ -86,7 +86,7 @@ fn end_of_action(text: &str) -> Result<usize, TemplateError> {
 }
 
 /// What ended a block.
-enum End {
+enum Ended {
     Text,
     End,
     /// With what stands after `else`.
@@ -100,7 +100,7 @@ struct Parser {
 }
 
 impl Parser {
-    fn block(&mut self) -> Result<(Vec<Node>, End), TemplateError> {
+    fn block(&mut self) -> Result<(Vec<Node>, Ended), TemplateError> {
         self.depth += 1;
         if self.depth > DEPTH {
             return error("too many blocks are within each other");
@@ -119,17 +119,17 @@ impl Parser {
             match word {
                 "end" => {
                     self.depth -= 1;
-                    return Ok((nodes, End::End));
+                    return Ok((nodes, Ended::End));
                 }
                 "else" => {
                     self.depth -= 1;
-                    return Ok((nodes, End::Else(rest.to_owned())));
+                    return Ok((nodes, Ended::Else(rest.to_owned())));
                 }
                 _ => nodes.push(self.action(word, rest, &action)?),
             }
         }
         self.depth -= 1;
-        Ok((nodes, End::Text))
+        Ok((nodes, Ended::Text))
     }
 
     fn action(&mut self, word: &str, rest: &str, action: &str) -> Result<Node, TemplateError> {
@@ -164,14 +164,14 @@ impl Parser {
             let (nodes, end) = self.block()?;
             arms.push((pipe, nodes));
             match end {
-                End::Text => return error("if is not closed by {{end}}"),
-                End::End => return Ok(Node::If(arms, Vec::new())),
-                End::Else(rest) => match first_word(&rest) {
+                Ended::Text => return error("if is not closed by {{end}}"),
+                Ended::End => return Ok(Node::If(arms, Vec::new())),
+                Ended::Else(rest) => match first_word(&rest) {
                     ("if", next) => next.clone_into(&mut condition),
                     ("", _) => {
                         let (nodes, end) = self.block()?;
                         return match end {
-                            End::End => Ok(Node::If(arms, nodes)),
+                            Ended::End => Ok(Node::If(arms, nodes)),
                             _ => error("if is not closed by {{end}}"),
                         };
                     }
@@ -185,10 +185,10 @@ impl Parser {
         let (inner, end) = self.block()?;
         let open = || error(format!("{what} is not closed by {{{{end}}}}"));
         match end {
-            End::End => Ok((inner, Vec::new())),
-            End::Text => open(),
-            End::Else(_) => match self.block()? {
-                (other, End::End) => Ok((inner, other)),
+            Ended::End => Ok((inner, Vec::new())),
+            Ended::Text => open(),
+            Ended::Else(_) => match self.block()? {
+                (other, Ended::End) => Ok((inner, other)),
                 _ => open(),
             },
         }

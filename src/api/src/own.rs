@@ -6,7 +6,7 @@ use crate::error::{ApiError, answer};
 use crate::images_v1::{self as v1, images_server::Images};
 use crate::validate::Invalid;
 use orlop_image::{Auth, Image, ImageStore, LayerState, Progress, ProgressEvent};
-use orlop_model::Reference;
+use orlop_model::{Reference, Timestamp};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -282,6 +282,7 @@ impl Images for ImageCalls {
             size: image.size,
             created: image.config.created().clone().unwrap_or_default(),
             pinned: image.pinned,
+            labels: labels(image).clone().into_iter().collect(),
         };
         let list = self
             .store()
@@ -293,18 +294,42 @@ impl Images for ImageCalls {
         &self,
         request: Request<v1::InspectRequest>,
     ) -> Result<Response<v1::InspectResponse>, Status> {
-        let inspect = self.image(&request.into_inner().image).map(|image| {
+        let found = self.image(&request.into_inner().image);
+        let store = answer("inspect", self.store())?.into_inner();
+        let image = answer("inspect", found)?.into_inner();
+        let done = tokio::task::spawn_blocking(move || {
+            // The bytes have fields that the OCI does not know, such as Healthcheck.
+            let config = whole_config(&store, &image)
+                .or_else(|| serde_json::to_value(&image.config).ok())
+                .unwrap_or_default();
             let layers = image.layers.iter().map(|layer| {
                 json!({"diffID": layer.diff_id, "blob": layer.blob, "blobSize": layer.blob_size})
             });
             let json = json!({
                 "id": image.id, "repoTags": image.repo_tags, "repoDigests": image.repo_digests,
                 "size": image.size, "pinned": image.pinned, "layers": layers.collect::<Vec<_>>(),
-                "config": image.config,
+                "config": config,
             });
             v1::InspectResponse { json: json.to_string() }
         });
-        answer("inspect", inspect)
+        let done = done.await.map_err(|error| ApiError::Stream { message: error.to_string() });
+        answer("inspect", done)
+    }
+
+    async fn login(
+        &self,
+        request: Request<v1::LoginRequest>,
+    ) -> Result<Response<v1::LoginResponse>, Status> {
+        let v1::LoginRequest { registry, credentials } = request.into_inner();
+        let login = async {
+            // Any repository of it will do.
+            let name = reference("registry", &format!("{registry}/login"))?;
+            if let Some(auth) = auth(credentials)? {
+                self.store()?.login(&name, auth).await?;
+            }
+            Ok(v1::LoginResponse {})
+        };
+        answer("login", login.await)
     }
 
     async fn prune(
@@ -312,7 +337,9 @@ impl Images for ImageCalls {
         request: Request<v1::PruneRequest>,
     ) -> Result<Response<v1::PruneResponse>, Status> {
         let prune = async {
-            let (removed, bytes) = self.store()?.prune(request.into_inner().all).await?;
+            let request = request.into_inner();
+            let fits = |image: &Image| fits(image, &request);
+            let (removed, bytes) = self.store()?.prune(request.all, fits).await?;
             let removed = removed.iter().map(ToString::to_string).collect();
             Ok(v1::PruneResponse { removed, bytes })
         };
@@ -360,6 +387,35 @@ impl Images for ImageCalls {
         });
         answer("pulls", pulls)
     }
+}
+
+type Labels = std::collections::HashMap<String, String>;
+
+fn labels(image: &Image) -> &Labels {
+    static NONE: std::sync::LazyLock<Labels> = std::sync::LazyLock::new(Labels::new);
+    image.config.config().as_ref().and_then(|run| run.labels().as_ref()).unwrap_or(&NONE)
+}
+
+/// Whether an image is one of those that shall be pruned.
+fn fits(image: &Image, request: &v1::PruneRequest) -> bool {
+    let has = |label: &String| match label.split_once('=') {
+        Some((name, value)) => labels(image).get(name).is_some_and(|has| has == value),
+        None => labels(image).contains_key(label),
+    };
+    // One that does not say when it was made is as old as any.
+    let created = image.config.created().as_deref().and_then(Timestamp::from_rfc3339);
+    let created = created.unwrap_or_default().0 / 1_000_000_000;
+    request.before.is_none_or(|before| created < before)
+        && request.labels.iter().all(has)
+        && !request.without.iter().any(has)
+}
+
+/// The configuration as it was pulled or built.
+fn whole_config(store: &ImageStore, image: &Image) -> Option<serde_json::Value> {
+    let mut bytes = Vec::new();
+    // The store has checked its size when it came.
+    store.open_blob(&image.id).ok()?.take(64 << 20).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// Feeds the archive to a thread that reads it.

@@ -1,6 +1,7 @@
 //! The store: every door of the room.
 
 use crate::inner::Inner;
+use crate::registry::Session;
 use crate::rows::Change;
 use crate::state::full_name;
 use crate::{
@@ -96,6 +97,16 @@ impl ImageStore {
         pushed.map_err(|kind| PullError { reference: target.clone(), kind })
     }
 
+    /// Asks the registry of a reference whether it takes credentials.
+    pub async fn login(&self, registry: &Reference, auth: Auth) -> Result<(), PullError> {
+        let session = Session::open(self.0.http.clone(), registry, Some(auth)).await;
+        let asked = match session {
+            Ok(session) => session.greet().await,
+            Err(kind) => Err(kind),
+        };
+        asked.map_err(|kind| PullError { reference: registry.clone(), kind })
+    }
+
     /// Gives an image a further name.
     pub async fn tag(&self, name_or_id: &str, name: Reference) -> Result<(), StoreError> {
         let missing = || StoreError::NotFound { image: name_or_id.to_owned() };
@@ -134,15 +145,22 @@ impl ImageStore {
         done.unwrap_or_else(|error| Err(StoreError::Index(error.to_string())))
     }
 
-    /// Removes images that no container uses and that are not pinned: those without a tag, or with
-    /// `all` every one. Gives their ids and the bytes that were freed.
-    pub async fn prune(&self, all: bool) -> Result<(Vec<Digest>, u64), StoreError> {
+    /// Removes images that no container uses, that are not pinned and that `fits` is true of: those
+    /// without a tag, or with `all` every one. Gives their ids and the bytes that were freed.
+    pub async fn prune(
+        &self,
+        all: bool,
+        fits: impl Fn(&Image) -> bool,
+    ) -> Result<(Vec<Digest>, u64), StoreError> {
         let before = self.usage().bytes;
         let unused: Vec<Digest> = {
             let state = self.0.state();
             let used = |id: &Digest| state.leases.values().any(|lease| lease.image == *id);
             let prunable = |image: &Image| {
-                !image.pinned && (all || image.repo_tags.is_empty()) && !used(&image.id)
+                !image.pinned
+                    && (all || image.repo_tags.is_empty())
+                    && !used(&image.id)
+                    && fits(image)
             };
             let images = state.images.values().map(|known| &known.image);
             images.filter(|image| prunable(image)).map(|image| image.id.clone()).collect()

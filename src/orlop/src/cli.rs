@@ -85,6 +85,9 @@ pub(crate) enum Command {
     Config(Box<ConfigArgs>),
     /// Say what this host has and lacks for running pods; fails where pods cannot run.
     Check(Box<CheckArgs>),
+    /// Write completions or man pages.
+    #[command(hide = true)]
+    Generate(crate::generate::GenerateArgs),
 }
 
 /// `search`, whose flags do not matter.

@@ -5,13 +5,36 @@ use crate::args::images::ImageCommand;
 use crate::args::system::SystemCall;
 use crate::cli::{Cli, Command, Place};
 use crate::container as work;
-use crate::{build, check, config, files, image, logs, network, observe, serve, stream, volume};
+use crate::{
+    build, check, config, files, generate, image, login, logs, network, observe, serve, stream,
+    system, volume,
+};
 use anyhow::bail;
+use clap::{CommandFactory, Parser};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// The status of a line that cannot be read, as Docker has it.
+const USAGE: u8 = 125;
+
+/// Reads a line and carries it out; `as_docker`: with that one's version.
+pub(crate) fn line(words: Vec<OsString>, as_docker: bool) -> anyhow::Result<ExitCode> {
+    let words = crate::argv::normal(&Cli::command(), words);
+    match Cli::try_parse_from(words) {
+        Ok(cli) => run(cli, as_docker),
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // A help that cannot be shown is no failure to tell.
+            let _ = error.print();
+            Ok(ExitCode::from(code))
+        }
+    }
+}
+
 /// Carries out one command.
-pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+fn run(cli: Cli, as_docker: bool) -> anyhow::Result<ExitCode> {
     let place = cli.place;
+    crate::login::take_directory(&place);
     match cli.command {
         Command::Serve(arguments) => serve::run(&place.with(*arguments)).map(done),
         Command::Check(mut arguments) => {
@@ -33,7 +56,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Containers { call: ContainerCommand::Inspect(arguments) } => {
             work::inspect(&place, &arguments)
         }
-        Command::Containers { call: ContainerCommand::Prune(_) } => absent("container prune"),
+        Command::Containers { call: ContainerCommand::Prune(flags) } => {
+            system::prune_containers(&place, &flags)
+        }
         Command::Image(call) => image::run(&place, &ImageCommand::Call(call)).map(done),
         Command::Images(list) => image::run(&place, &ImageCommand::Ls(list)).map(done),
         Command::Rmi(rm) => image::run(&place, &ImageCommand::Rm(rm)).map(done),
@@ -43,26 +68,22 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::ImageGroup { call } => image::run(&place, &call).map(done),
         Command::Network { call } => network::run(&place, &call),
         Command::Volume { call } => volume::run(&place, &call),
-        Command::System { call } => system(&place, call),
-        Command::Login(_) => absent("login"),
-        Command::Logout(_) => absent("logout"),
-        Command::Inspect(_) => absent("inspect"),
+        Command::System { call } => whole(&place, call, as_docker),
+        Command::Login(arguments) => login::login(&place, &arguments),
+        Command::Logout(arguments) => login::logout(&arguments),
+        Command::Inspect(arguments) => system::inspect(&place, &arguments),
         Command::Events(arguments) => observe::events(&place, &arguments).map(done),
-        Command::Info(_) => absent("info"),
+        Command::Info(format) => system::info(&place, &format, as_docker),
         Command::Search(_) => bail!(
             "search: registries have no common way to search; look on the registry's own page, then orlop pull"
         ),
-        Command::Version(_) => version().map(done),
+        Command::Version(format) => system::version(&format, as_docker).map(done),
+        Command::Generate(arguments) => generate::run(&arguments).map(done),
     }
 }
 
 fn done((): ()) -> ExitCode {
     ExitCode::SUCCESS
-}
-
-/// Whose work has not landed.
-fn absent(command: &str) -> anyhow::Result<ExitCode> {
-    bail!("{command} is not there yet in this version")
 }
 
 fn container(place: &Place, call: ContainerCall) -> anyhow::Result<ExitCode> {
@@ -92,21 +113,15 @@ fn container(place: &Place, call: ContainerCall) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn system(place: &Place, call: SystemCall) -> anyhow::Result<ExitCode> {
+fn whole(place: &Place, call: SystemCall, as_docker: bool) -> anyhow::Result<ExitCode> {
     match call {
-        SystemCall::Df(_) => absent("system df"),
-        SystemCall::Prune(_) => absent("system prune"),
-        SystemCall::Info(_) => absent("system info"),
+        SystemCall::Df(arguments) => system::df(place, &arguments),
+        SystemCall::Prune(arguments) => system::prune(place, &arguments),
+        SystemCall::Info(format) => system::info(place, &format, as_docker),
         SystemCall::Events(arguments) => observe::events(place, &arguments).map(done),
         SystemCall::Check(mut arguments) => {
             arguments.settings = place.with(arguments.settings);
             check::run(&arguments)
         }
     }
-}
-
-fn version() -> anyhow::Result<()> {
-    use std::io::Write;
-    writeln!(std::io::stdout(), "orlop {}", env!("CARGO_PKG_VERSION"))?;
-    Ok(())
 }

@@ -1,7 +1,10 @@
 //! The orlop binary: command line, configuration, wiring.
 
 mod args;
+mod argv;
+mod ask;
 mod build;
+mod called;
 mod check;
 mod cli;
 mod config;
@@ -9,6 +12,9 @@ mod container;
 mod dispatch;
 mod door;
 mod files;
+mod files;
+mod generate;
+mod generate;
 mod health;
 mod host;
 mod image;
@@ -16,7 +22,6 @@ mod image_config;
 mod incoming;
 mod lock;
 mod logging;
-mod logs;
 mod metrics;
 mod network;
 mod notify;
@@ -29,19 +34,26 @@ mod show;
 mod size;
 mod stream;
 mod suggest;
+mod system;
 mod telemetry;
 mod volume;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match dispatch::run(cli::Cli::parse()) {
+    match called::run(std::env::args_os().collect()) {
         Ok(code) => code,
+        // Whoever read has what he wanted.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             use std::io::Write;
             let _ = writeln!(std::io::stderr(), "orlop: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let source = error.downcast_ref::<std::io::Error>();
+    source.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -84,6 +84,12 @@ impl Host {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks whether the registry takes the credentials, at the root of its API.
+    pub(crate) async fn greet(&self) -> Result<(), Kind> {
+        let url = self.base().await?.clone();
+        self.send(Method::GET, &url, &Ask::default()).await.map(drop)
+    }
+
     /// The digest that the registry has for a tag or digest, by one request without a body. `None`
     /// where the registry does not say.
     pub(crate) async fn head_manifest(&self, tag_or_digest: &str) -> Result<Option<Digest>, Kind> {

@@ -99,6 +99,14 @@ impl Session {
         self.able(|able| able.pull).count()
     }
 
+    /// Asks the registry itself whether it takes the credentials.
+    pub(crate) async fn greet(&self) -> Result<(), Kind> {
+        match self.hosts.iter().find(|host| host.is_own()) {
+            Some(host) => host.greet().await,
+            None => Err(Failures::default().end("whether it takes the credentials")),
+        }
+    }
+
     /// The host that takes content, which is the registry's own or one that is said to.
     pub(crate) fn pushable(&self) -> Option<&Arc<Host>> {
         let own = self.able(|able| able.push).find(|host| host.is_own());

@@ -236,9 +236,9 @@ async fn names_are_given_and_taken_and_what_nobody_uses_is_pruned() {
     drop(store);
     let store = open(temp.path());
     assert_eq!(store.get(other.as_str()).unwrap().repo_tags, [fake.name("b:1")]);
-    assert_eq!(store.prune(false).await.unwrap(), (vec![], 0));
+    assert_eq!(store.prune(false, |_| true).await.unwrap(), (vec![], 0));
     store.create_rootfs(&id, "c").unwrap();
-    let (removed, bytes) = store.prune(true).await.unwrap();
+    let (removed, bytes) = store.prune(true, |_| true).await.unwrap();
     assert_eq!(removed, [other]);
     assert!(bytes > 0 && store.list().len() == 1);
     store.remove_rootfs("c").unwrap();

@@ -111,7 +111,7 @@ pub(crate) struct PushArgs {
 }
 
 /// `history`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct HistoryArgs {
     /// json, table, or a template such as '{{.CreatedBy}}'.
     #[arg(long, value_name = "FORMAT")]
@@ -128,7 +128,7 @@ pub(crate) struct HistoryArgs {
     pub(crate) quiet: bool,
     /// As everywhere, but for the short form, which is taken here.
     #[arg(id = "host", long = "host", hide = true)]
-    host: Option<String>,
+    pub(crate) host: Option<String>,
     /// Name or id of the image.
     pub(crate) image: String,
 }

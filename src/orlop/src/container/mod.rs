@@ -6,7 +6,7 @@ mod show;
 mod wait;
 
 pub(crate) use run::{NotStarted, create, not_started, run};
-pub(crate) use show::{inspect, inspection, port, ps};
+pub(crate) use show::{inspect, inspection, port, ps, summaries};
 pub(crate) use wait::wait;
 
 use crate::args::containers::{KillArgs, RenameArgs, RmArgs, StopArgs, UpdateArgs};

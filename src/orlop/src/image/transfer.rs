@@ -2,14 +2,14 @@
 
 use super::progress::Display;
 use super::said;
-use crate::args::images::Login;
+use crate::args::images::{LoadArgs, Login, PullArgs, PushArgs};
 use crate::door::Images as Client;
 use anyhow::{Context, bail};
 use orlop_api::images_v1 as v1;
-use orlop_model::Reference;
+use orlop_model::{Platform, Reference};
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -18,11 +18,22 @@ use tonic::Streaming;
 const CHUNK: usize = 256 << 10;
 const QUEUE: usize = 8;
 
-pub(super) async fn pull(client: &mut Client, name: &str, login: &Login) -> anyhow::Result<()> {
+pub(super) async fn pull(client: &mut Client, arguments: &PullArgs) -> anyhow::Result<()> {
+    let PullArgs { name, login, .. } = arguments;
+    if arguments.all_tags {
+        bail!("--all-tags: pull the tags that are needed, each by its name");
+    }
+    let host = Platform::host();
+    if let Some(wanted) = &arguments.platform
+        && *wanted != host.to_string()
+        && *wanted != format!("{}/{}", host.os, host.architecture)
+    {
+        bail!("--platform {wanted}: this machine has images for {host} only");
+    }
     let credentials = credentials(login, name).await?;
-    let request = v1::PullRequest { name: name.to_owned(), credentials };
-    let id = follow(client.pull(request).await.map_err(said)?.into_inner(), true).await?;
-    writeln!(std::io::stdout(), "{id}")?;
+    let request = v1::PullRequest { name: name.clone(), credentials };
+    let messages = client.pull(request).await.map_err(said)?.into_inner();
+    writeln!(std::io::stdout(), "{}", follow(messages, !arguments.quiet).await?)?;
     Ok(())
 }
 
@@ -33,17 +44,41 @@ pub(super) async fn fetch(client: &mut Client, name: &str, quiet: bool) -> anyho
     follow(client.pull(request).await.map_err(said)?.into_inner(), !quiet).await.map(drop)
 }
 
-pub(super) async fn push(
+pub(super) async fn push(client: &mut Client, arguments: &PushArgs) -> anyhow::Result<()> {
+    let PushArgs { image, target, login, .. } = arguments;
+    if !arguments.all_tags {
+        return push_one(client, image, target.as_deref(), login, arguments.quiet).await;
+    }
+    if target.is_some() {
+        bail!("--all-tags sends each tag under its own name: leave the target out");
+    }
+    let listed = client.list(v1::ListRequest {}).await.map_err(said)?.into_inner().images;
+    let mut tags: Vec<_> = listed.into_iter().flat_map(|image| image.tags).collect();
+    tags.retain(|tag| {
+        let repository = tag.rsplit_once(':').map_or(tag.as_str(), |(repository, _)| repository);
+        repository == image || super::familiar(repository) == image
+    });
+    if tags.is_empty() {
+        bail!("no image here has a tag of {image}");
+    }
+    for tag in &tags {
+        push_one(client, tag, None, login, arguments.quiet).await?;
+    }
+    Ok(())
+}
+
+async fn push_one(
     client: &mut Client,
     image: &str,
     target: Option<&str>,
     login: &Login,
+    quiet: bool,
 ) -> anyhow::Result<()> {
     let credentials = credentials(login, target.unwrap_or(image)).await?;
     let target = target.unwrap_or_default().to_owned();
     let request = v1::PushRequest { image: image.to_owned(), target, credentials };
-    let digest = follow(client.push(request).await.map_err(said)?.into_inner(), true).await?;
-    writeln!(std::io::stdout(), "{digest}")?;
+    let messages = client.push(request).await.map_err(said)?.into_inner();
+    writeln!(std::io::stdout(), "{}", follow(messages, !quiet).await?)?;
     Ok(())
 }
 
@@ -52,7 +87,7 @@ pub(super) async fn push(
 pub(crate) async fn send(client: &mut Client, image: &str, quiet: bool) -> anyhow::Result<String> {
     let reference = Reference::parse(image)?;
     let found = tokio::task::spawn_blocking(move || {
-        orlop_image::Auth::from_files(&own_files(), &reference)
+        orlop_image::Auth::from_files(&crate::login::files(), &reference)
     });
     let credentials = message(found.await??);
     let target = String::new();
@@ -90,7 +125,7 @@ async fn credentials(login: &Login, name: &str) -> anyhow::Result<Option<v1::Cre
     }
     let Ok(reference) = Reference::parse(name) else { return Ok(None) };
     let found = tokio::task::spawn_blocking(move || {
-        orlop_image::Auth::from_files(&own_files(), &reference)
+        orlop_image::Auth::from_files(&crate::login::files(), &reference)
     });
     Ok(message(found.await??))
 }
@@ -107,43 +142,63 @@ fn message(found: Option<orlop_image::Auth>) -> Option<v1::Credentials> {
     }
 }
 
-fn own_files() -> Vec<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let docker = variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|h| h.join(".docker")));
-    let containers = variable("REGISTRY_AUTH_FILE")
-        .or_else(|| variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")));
-    let docker = docker.map(|dir| dir.join("config.json"));
-    containers.into_iter().chain(docker).collect()
-}
-
 fn is_standard(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-pub(super) async fn load(client: &mut Client, file: &Path, names: &[String]) -> anyhow::Result<()> {
-    if is_standard(file) && std::io::stdin().is_terminal() {
+pub(super) async fn load(client: &mut Client, arguments: &LoadArgs) -> anyhow::Result<()> {
+    let source = open(&arguments.input)?;
+    for image in send(client, source, &arguments.name).await?.images {
+        if arguments.quiet {
+            continue;
+        }
+        if image.names.is_empty() {
+            writeln!(std::io::stdout(), "Loaded image ID: {}", image.id)?;
+        }
+        for name in &image.names {
+            writeln!(std::io::stdout(), "Loaded image: {}", super::familiar(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn open(file: &Path) -> anyhow::Result<Box<dyn Read + Send>> {
+    if !is_standard(file) {
+        let opened = File::open(file);
+        let opened = opened.with_context(|| format!("{} cannot be opened", file.display()))?;
+        return Ok(Box::new(opened));
+    }
+    if std::io::stdin().is_terminal() {
         bail!("standard input is a terminal: name a file, or feed an archive in");
     }
-    let source: Box<dyn Read + Send> = if is_standard(file) {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(File::open(file).with_context(|| format!("{} cannot be opened", file.display()))?)
-    };
+    Ok(Box::new(std::io::stdin()))
+}
+
+/// An image that an archive had.
+pub(crate) struct Sent {
+    pub(crate) id: String,
+    pub(crate) names: Vec<String>,
+}
+
+/// Sends an archive, from a file or standard input, to the store.
+pub(crate) async fn send_file(client: &mut Client, file: &Path) -> anyhow::Result<Vec<Sent>> {
+    let images = send_archive(client, open(file)?, &[]).await?.images.into_iter();
+    Ok(images.map(|image| Sent { id: image.id, names: image.names }).collect())
+}
+
+/// Sends an archive to the store.
+pub(super) async fn send_archive(
+    client: &mut Client,
+    source: Box<dyn Read + Send>,
+    names: &[String],
+) -> anyhow::Result<v1::ImportResponse> {
     let (send, messages) = mpsc::channel(QUEUE);
     let first = v1::ImportRequest { names: names.to_vec(), data: Vec::new() };
     let reading = tokio::task::spawn_blocking(move || read(source, first, &send));
     let done = client.import(ReceiverStream::new(messages)).await;
     // An archive that could not be read to its end explains an import that failed.
-    reading.await?.with_context(|| format!("{} cannot be read", file.display()))?;
-    for image in done.map_err(said)?.into_inner().images {
-        let names = if image.names.is_empty() {
-            String::new()
-        } else {
-            format!("  {}", image.names.join(" "))
-        };
-        writeln!(std::io::stdout(), "{}{names}", image.id)?;
-    }
-    Ok(())
+    reading.await?.context("the archive cannot be read")?;
+    Ok(done.map_err(said)?.into_inner())
 }
 
 fn read(
@@ -166,7 +221,8 @@ fn read(
     }
 }
 
-pub(super) async fn save(
+/// Writes images into an archive.
+pub(crate) async fn save(
     client: &mut Client,
     images: &[String],
     output: &Path,

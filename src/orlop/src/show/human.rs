@@ -1,5 +1,7 @@
 //! Sizes, times and ids in words, as Docker has them.
 
+use anyhow::Context;
+use orlop_model::Timestamp;
 use std::time::Duration;
 
 /// Bytes in at most four figures with a decimal unit: `187MB`, `7.8kB`, `0B`.
@@ -49,6 +51,26 @@ pub(crate) fn ago(seconds: i64, now: i64) -> String {
     format!("{} ago", duration(Duration::from_secs(past)))
 }
 
+/// A time as people type it: RFC 3339, a date, seconds since 1970, or how long ago (`10m`, `24h`).
+pub(crate) fn moment(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    if let (Ok(seconds), Ok(_)) = (whole.parse::<i64>(), part.parse::<u64>()) {
+        return Ok(Timestamp(seconds.saturating_mul(1_000_000_000)));
+    }
+    if let Ok(ago) = crate::args::values::duration(text) {
+        return Ok(Timestamp(now.0.saturating_sub_unsigned(ago)));
+    }
+    let whole = match text.len() {
+        10 => format!("{text}T00:00:00Z"),
+        16 => format!("{text}:00Z"),
+        19 => format!("{text}Z"),
+        _ => text.to_owned(),
+    };
+    Timestamp::from_rfc3339(&whole).with_context(|| {
+        format!("{text} is no time: expected 2026-01-02T03:04:05Z, 2026-01-02, seconds since 1970, or 24h for how long ago")
+    })
+}
+
 /// The first twelve characters of an id, without its algorithm.
 pub(crate) fn short_id(id: &str) -> &str {
     let hex = id.strip_prefix("sha256:").unwrap_or(id);
@@ -96,5 +118,22 @@ mod tests {
         assert_eq!(ago(300, 220), "Less than a second ago");
         assert_eq!(short_id("sha256:0123456789abcdef"), "0123456789ab");
         assert_eq!(short_id("0123"), "0123");
+    }
+
+    #[test]
+    fn moments() {
+        let now = Timestamp(1_000_000_000_000);
+        for (text, seconds) in [
+            ("1970-01-01T00:01:00Z", 60),
+            ("1970-01-02", 86_400),
+            ("1970-01-01T00:02", 120),
+            ("1970-01-01T00:00:03", 3),
+            ("77", 77),
+            ("77.5", 77),
+            ("10m", 400),
+        ] {
+            assert_eq!(moment(text, now).unwrap(), Timestamp(seconds * 1_000_000_000), "{text}");
+        }
+        assert!(moment("yesterday", now).is_err());
     }
 }

@@ -9,8 +9,8 @@ mod table;
 mod template;
 
 pub(crate) use filter::Filters;
-pub(crate) use human::{ago, bytes, duration, short_id};
-pub(crate) use table::{Column, Shape, list, terminal_width};
+pub(crate) use human::{ago, bytes, duration, moment, short_id};
+pub(crate) use table::{Column, Shape, columns, list, terminal_width};
 pub(crate) use template::{Missing, Template};
 
 use anyhow::Context;

@@ -113,6 +113,12 @@ fn table(
     Ok(())
 }
 
+/// Lines of cells with tabs between, one below the other.
+pub(crate) fn columns(out: &mut impl Write, lines: &[String]) -> std::io::Result<()> {
+    let lines: Vec<_> = lines.iter().map(|line| cells(line)).collect();
+    out.write_all(aligned(&lines).as_bytes())
+}
+
 /// What comes from containers and images is not for a terminal to interpret.
 fn cells(line: &str) -> Vec<String> {
     let clean = |cell: &str| cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -15,6 +15,11 @@ fn image(world: &World, arguments: &[&str]) -> Command {
     command
 }
 
+/// `REPOSITORY:TAG` of all images, a line each.
+fn names(world: &World) -> String {
+    run(&mut image(world, &["ls", "--format", "{{.Repository}}:{{.Tag}}"]))
+}
+
 fn said(output: &Output) -> String {
     format!(
         "{}{}",
@@ -42,13 +47,18 @@ fn through_the_daemon() {
     assert!(lines.contains("1 layers, ") && lines.contains(": done"), "{lines}");
     assert!(!lines.contains('\x1b'), "{lines:?}");
     assert!(world.crictl(&["images", "-q"]).contains(&id));
-    assert!(run(&mut image(&world, &["ls"])).contains(&reference));
+    assert!(names(&world).contains(&reference));
     assert_eq!(run(&mut image(&world, &["pulls"])), "");
     run(&mut image(&world, &["tag", &reference, "r.example/named:2"]));
     assert!(world.crictl(&["inspecti", "r.example/named:2"]).contains(&id));
     let json = run(&mut image(&world, &["inspect", &id]));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["id"], id.as_str());
+    assert_eq!(json[0]["Id"], id.as_str());
+    let config = run(&mut image(
+        &world,
+        &["inspect", "-f", "{{index .Config.Cmd 0}} {{len .RootFS.Layers}}", &id],
+    ));
+    assert_eq!(config, "sh 1");
     assert!(run(&mut image(&world, &["history", &id])).contains("CREATED BY"));
     let registry = world.registry();
     let copy = format!("{registry}/copy/of:3");
@@ -62,7 +72,7 @@ fn through_the_daemon() {
     world.crictl(&["pull", &copy]);
     let mut load = image(&world, &["load"]);
     let load = load.stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
-    assert!(said(&load).contains(&id) && said(&load).contains(&reference), "{}", said(&load));
+    assert!(said(&load).contains(&format!("Loaded image: {reference}")), "{}", said(&load));
     run(&mut image(&world, &["rm", &copy]));
     assert!(world.crictl(&["images", "-q"]).contains(&id), "it has another name");
     run(&mut image(&world, &["rm", &reference]));
@@ -80,11 +90,11 @@ fn without_a_daemon() {
     // While a daemon has the store, nobody else opens it: the socket is the way.
     world.stop();
     let id = run(image(&world, &["pull", &reference]).stderr(Stdio::null()));
-    assert!(run(&mut image(&world, &["ls"])).contains(&reference));
+    assert!(names(&world).contains(&reference));
     let file = world.path("out.tar");
     run(&mut image(&world, &["save", &id, "--output", file.to_str().unwrap()]));
     run(&mut image(&world, &["rm", &id]));
-    assert!(!run(&mut image(&world, &["ls"])).contains(&reference));
+    assert!(!names(&world).contains(&reference));
     run(&mut image(
         &world,
         &["load", "--input", file.to_str().unwrap(), "--name", "r.example/own:1"],

@@ -96,6 +96,6 @@ alone_image_collection() { # the kubelet removes what no container uses, and not
   equals witness '.status.containerStatuses[0].restartCount' 0
   cp /root/config.yaml /var/lib/kubelet/config.yaml
   systemctl restart kubelet
-  orlop image import "$IMAGES/spare.tar" >/dev/null
+  orlop load --input "$IMAGES/spare.tar" >/dev/null
 }
 no_image() { ! crictl inspecti "$1"; }

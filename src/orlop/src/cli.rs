@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Orlop: runs containers, builds images, and runs the pods of a Kubernetes node.
 #[derive(Debug, Parser)]
-#[command(name = "orlop", version, about, disable_version_flag = true, args_override_self = true)]
+#[command(name = "orlop", version, disable_version_flag = true, args_override_self = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) place: Place,

@@ -22,12 +22,28 @@ pub(crate) fn line(words: Vec<OsString>, as_docker: bool) -> anyhow::Result<Exit
     let words = crate::argv::normal(&Cli::command(), words);
     match Cli::try_parse_from(words) {
         Ok(cli) => run(cli, as_docker),
-        Err(error) => {
+        Err(mut error) => {
+            suggest(&mut error);
             let code = if error.use_stderr() { USAGE } else { 0 };
             // A help that cannot be shown is no failure to tell.
             let _ = error.print();
             Ok(ExitCode::from(code))
         }
+    }
+}
+
+/// The nearest command, where clap has found none.
+fn suggest(error: &mut clap::Error) {
+    use clap::error::{ContextKind, ContextValue};
+    let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidSubcommand) else {
+        return;
+    };
+    let root = Cli::command();
+    let known: Vec<_> = root.get_subcommands().filter(|sub| !sub.is_hide_set()).collect();
+    let near = crate::suggest::nearest(wrong, known.iter().map(|sub| sub.get_name()));
+    if let (Some(near), None) = (near, error.get(ContextKind::SuggestedSubcommand)) {
+        let value = ContextValue::Strings(vec![near.to_owned()]);
+        error.insert(ContextKind::SuggestedSubcommand, value);
     }
 }
 

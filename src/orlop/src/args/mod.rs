@@ -6,6 +6,8 @@
 
 pub(crate) mod container;
 pub(crate) mod containers;
+#[cfg(test)]
+mod help;
 pub(crate) mod images;
 pub(crate) mod networks;
 pub(crate) mod spec;

@@ -1,7 +1,7 @@
 //! `import`: an image of one layer from a tar file of a root. It is sent to the store as an archive of
 //! images that has just this one.
 
-use super::transfer::send_archive;
+use super::transfer::{load_from, send_archive};
 use crate::args::images::ImportArgs;
 use crate::door::Images;
 use anyhow::{Context, bail};
@@ -34,7 +34,15 @@ pub(super) async fn import(client: &mut Images, arguments: &ImportArgs) -> anyho
         );
     }
     let file = arguments.file.clone();
-    let layer = tokio::task::spawn_blocking(move || layer(&file)).await??;
+    let layer = match tokio::task::spawn_blocking(move || layer(&file)).await?? {
+        Source::Root(layer) => layer,
+        Source::Images(archive) => {
+            // Whoever means `load` is understood, and told.
+            let _ =
+                writeln!(std::io::stderr(), "orlop: an archive of images, read as by orlop load");
+            return load_from(client, archive, arguments.name.as_slice(), false).await;
+        }
+    };
     let names: Vec<String> = name.iter().map(ToString::to_string).collect();
     let created = Timestamp::now().rfc3339();
     let message = arguments
@@ -61,9 +69,18 @@ struct Layer {
     size: u64,
 }
 
+/// What a tar file is.
+enum Source {
+    Root(Layer),
+    Images(Box<dyn Read + Send>),
+}
+
+/// Entries that only an archive of images begins with.
+const IMAGES: [&[u8]; 4] = [b"blobs/", b"index.json", b"oci-layout", b"manifest.json"];
+
 /// The plain tar file, in a file without a name, with its digest.
-fn layer(path: &Path) -> anyhow::Result<Layer> {
-    let mut source: Box<dyn Read> = if path == Path::new("-") {
+fn layer(path: &Path) -> anyhow::Result<Source> {
+    let mut source: Box<dyn Read + Send> = if path == Path::new("-") {
         if std::io::stdin().is_terminal() {
             bail!("standard input is a terminal: name a file, or feed a tar file in");
         }
@@ -75,6 +92,9 @@ fn layer(path: &Path) -> anyhow::Result<Layer> {
     };
     let mut head = Vec::with_capacity(HEAD);
     source.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
+    if IMAGES.iter().any(|name| head.starts_with(name)) {
+        return Ok(Source::Images(Box::new(std::io::Cursor::new(head).chain(source))));
+    }
     let plain: fn(Box<dyn Read>) -> anyhow::Result<Box<dyn Read>> = match head.as_slice() {
         [0x1f, 0x8b, ..] => |all| Ok(Box::new(flate2::read::MultiGzDecoder::new(all))),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => |all| Ok(Box::new(zstd::stream::read::Decoder::new(all)?)),
@@ -90,27 +110,18 @@ fn layer(path: &Path) -> anyhow::Result<Layer> {
     let mut file = tempfile::tempfile().context("a file for the layer")?;
     let (mut hash, mut size) = (Sha256::new(), 0);
     let mut chunk = vec![0; 256 << 10];
-    let mut first = true;
     loop {
         let count = tar.read(&mut chunk).context("the tar file cannot be read")?;
         if count == 0 {
             break;
         }
-        if first
-            && [b"index.json".as_slice(), b"oci-layout", b"manifest.json"]
-                .iter()
-                .any(|name| chunk.starts_with(name))
-        {
-            bail!("this is an archive of images, not of a root: read it with orlop load");
-        }
-        first = false;
         hash.update(&chunk[..count]);
         size += count as u64;
         file.write_all(&chunk[..count]).context("the layer cannot be kept")?;
     }
     file.seek(SeekFrom::Start(0))?;
     let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Layer { diff_id: format!("sha256:{hex}"), file, size })
+    Ok(Source::Root(Layer { diff_id: format!("sha256:{hex}"), file, size }))
 }
 
 /// What `docker save` writes of one image, as something to read.

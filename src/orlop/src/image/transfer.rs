@@ -148,8 +148,18 @@ fn is_standard(file: &Path) -> bool {
 
 pub(super) async fn load(client: &mut Client, arguments: &LoadArgs) -> anyhow::Result<()> {
     let source = open(&arguments.input)?;
-    for image in send(client, source, &arguments.name).await?.images {
-        if arguments.quiet {
+    load_from(client, source, &arguments.name, arguments.quiet).await
+}
+
+/// Sends an archive and says which images it had.
+pub(super) async fn load_from(
+    client: &mut Client,
+    source: Box<dyn Read + Send>,
+    names: &[String],
+    quiet: bool,
+) -> anyhow::Result<()> {
+    for image in send(client, source, names).await?.images {
+        if quiet {
             continue;
         }
         if image.names.is_empty() {

@@ -66,7 +66,8 @@ async fn one(door: &Door, name: &str, kinds: &[&str]) -> anyhow::Result<Option<V
 }
 
 fn is_absent(status: &Status) -> bool {
-    matches!(status.code(), Code::NotFound | Code::InvalidArgument)
+    // A daemon of another version may not know a kind.
+    matches!(status.code(), Code::NotFound | Code::InvalidArgument | Code::Unimplemented)
 }
 
 /// The name that was probably meant.

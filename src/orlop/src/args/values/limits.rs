@@ -141,9 +141,9 @@ pub(crate) fn restart(text: &str) -> Result<RestartPolicy, String> {
         }
         _ => {
             let known = ["no", "always", "unless-stopped", "on-failure"];
-            return super::one_of(word, &known)
-                .map_err(|why| format!("{why} or on-failure:COUNT"))
-                .map(|_| RestartPolicy::No);
+            let near = crate::suggest::nearest(word, known);
+            let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            return Err(format!("expected no, always, unless-stopped or on-failure[:COUNT]{hint}"));
         }
     };
     match count {

@@ -158,7 +158,7 @@ pub(super) async fn load_from(
     names: &[String],
     quiet: bool,
 ) -> anyhow::Result<()> {
-    for image in send(client, source, names).await?.images {
+    for image in send_archive(client, source, names).await?.images {
         if quiet {
             continue;
         }

@@ -35,7 +35,6 @@ pub(crate) fn df(place: &Place, arguments: &DfArgs) -> anyhow::Result<ExitCode> 
         let usage = door.engine().disk_usage(v1::Empty {}).await.map_err(said)?.into_inner();
         let usage = super::read(&usage.json)?;
         let volumes = of(&usage["Volumes"]);
-        let cache = of(&usage["BuildCache"]);
         let containers = containers.iter().map(|one| Object {
             name: one.name.clone(),
             bytes: one.size,
@@ -43,12 +42,7 @@ pub(crate) fn df(place: &Place, arguments: &DfArgs) -> anyhow::Result<ExitCode> 
         });
         let containers: Vec<_> = containers.collect();
         let mut out = std::io::stdout().lock();
-        let kinds = [
-            ("Images", &images),
-            ("Containers", &containers),
-            ("Local Volumes", &volumes),
-            ("Build Cache", &cache),
-        ];
+        let kinds = [("Images", &images), ("Containers", &containers), ("Local Volumes", &volumes)];
         let mut rows: Vec<_> = kinds.iter().map(|(kind, all)| row(kind, all)).collect();
         // Layers that images share count once.
         if let Some(bytes_of) = usage["LayersSize"].as_u64() {

@@ -115,6 +115,7 @@ Y
   is "$(curl -sS --max-time $((10 * PATIENCE)) http://172.30.0.1:18080/hostname)" web
 }
 
+# An image that nothing else runs: a kubelet asks every pod for the secret once its content was pulled with one.
 check_pulls() { # from a registry that wants a password: with the pod's secret, and not without
   local dir=/var/tmp/$ns; mkdir -p "$dir/data"
   htpasswd -Bbn somebody secret >"$dir/users"
@@ -128,7 +129,7 @@ Y
   eventually 20 curl -s -o /dev/null http://127.0.0.1:5005/v2/
   local name
   for name in one two three; do
-    printf secret | orlop image push --username somebody --password-stdin $BUSYBOX "127.0.0.1:5005/$name:1" >/dev/null
+    printf secret | orlop image push --username somebody --password-stdin registry.k8s.io/pause:3.10.2 "127.0.0.1:5005/$name:1" >/dev/null
   done
   k create secret docker-registry pull --docker-server=127.0.0.1:5005 --docker-username=somebody --docker-password=secret >/dev/null
   for name in one two; do
@@ -138,7 +139,7 @@ kind: Pod
 metadata: {name: $name}
 spec:
   imagePullSecrets: [{name: pull}]
-  containers: [{name: c, image: '127.0.0.1:5005/$name:1', imagePullPolicy: Always, command: [sh, -c, 'sleep 100000']}]
+  containers: [{name: c, image: '127.0.0.1:5005/$name:1', imagePullPolicy: Always}]
 Y
   done
   apply <<Y
@@ -146,7 +147,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: without}
 spec:
-  containers: [{name: c, image: '127.0.0.1:5005/three:1', imagePullPolicy: Always, command: [sh, -c, 'sleep 100000']}]
+  containers: [{name: c, image: '127.0.0.1:5005/three:1', imagePullPolicy: Always}]
 Y
   ready pod/one pod/two
   eventually 60 waits_for_image without
@@ -156,7 +157,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: thief}
 spec:
-  containers: [{name: c, image: '127.0.0.1:5005/one:1', imagePullPolicy: Always, command: [sh, -c, 'sleep 100000']}]
+  containers: [{name: c, image: '127.0.0.1:5005/one:1', imagePullPolicy: Always}]
 Y
   eventually 60 waits_for_image thief
   systemctl stop registry

@@ -7,6 +7,7 @@ pub mod leaks;
 pub mod people;
 pub mod process;
 pub mod streams;
+pub mod typed;
 pub mod world;
 
 pub use world::World;

@@ -1,8 +1,8 @@
 //! Attaching to a container that runs.
 
 use super::signals::Signals;
-use super::start::join;
-use super::talk::{Manner, talk};
+use super::start::{join, settle};
+use super::talk::{Left, Manner, talk};
 use super::terminal::{self, Raw};
 use super::{Attached, from_json, said, shim_of};
 use crate::config::Config;
@@ -39,7 +39,11 @@ pub(crate) async fn attach(
     let manner = Manner { tty: location.tty, keys, proxy: wanted.sig_proxy };
     let left = talk(&client, "", session, &mut signals, manner).await;
     drop(raw);
-    Ok(left?.status())
+    let left = left?;
+    if let Left::Exited(_) = left {
+        settle(config, container, false).await?;
+    }
+    Ok(left.status())
 }
 
 /// Gives the terminal our size by way of another one: a program draws its screen anew only when the

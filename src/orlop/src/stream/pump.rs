@@ -43,7 +43,7 @@ pub(super) async fn output(
             read = from.read_buf(&mut chunk) => read?,
             () = silence(over.clone()) => 0,
         };
-        if read == 0 || send.send(chunk).is_err() {
+        if read == 0 || send.send(chunk).await.is_err() {
             break;
         }
     }
@@ -66,9 +66,9 @@ type Written = oneshot::Receiver<io::Result<()>>;
 fn writer(
     to: BorrowedFd<'static>,
     room: Arc<Semaphore>,
-) -> io::Result<(mpsc::UnboundedSender<Vec<u8>>, Written)> {
-    // How many are queued is bounded by the semaphore.
-    let (send, mut queue) = mpsc::unbounded_channel::<Vec<u8>>();
+) -> io::Result<(mpsc::Sender<Vec<u8>>, Written)> {
+    // Room for all that pipe and shim can hold when the container ends, beside what is ahead.
+    let (send, mut queue) = mpsc::channel::<Vec<u8>>(4 * AHEAD);
     let (tell, written) = oneshot::channel();
     let mut file = File::from(to.try_clone_to_owned()?);
     let work = move || {

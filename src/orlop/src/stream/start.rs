@@ -6,11 +6,11 @@ use super::terminal::{self, Raw};
 use super::{Attached, from_json, said, shim_of, unique};
 use crate::config::Config;
 use crate::container::not_started;
-use crate::door::Door;
+use crate::door::{Door, Engine};
 use orlop_api::engine_v1 as v1;
 use orlop_engine::Location;
 use orlop_task::{Client, Flows, Session};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Starts `container` and stays with it; its status. It is attached to before its program begins, so
 /// that nothing of what it says is lost.
@@ -58,12 +58,9 @@ async fn begin(door: &Door, container: &str, wanted: &Attached) -> anyhow::Resul
     let keys = wanted.keys()?;
     let mut engine = door.engine();
     let request = v1::ContainerRequest { container: container.to_owned() };
-    let located = engine.prepare(request.clone()).await;
-    let located = located.map_err(|status| not_started(&status))?.into_inner();
-    let location: Location = from_json(&located.json)?;
+    let (location, client, bundle) = prepare(&mut engine, container).await?;
     let stdin = wanted.stdin && location.stdin;
     terminal::check(location.tty, stdin)?;
-    let (client, bundle) = shim_of(&location).await?;
     let signals = Signals::listen()?;
     let session = join(&client, &bundle, &location, wanted).await?;
     if let (true, Some((width, height))) = (location.tty, terminal::size()) {
@@ -74,6 +71,36 @@ async fn begin(door: &Door, container: &str, wanted: &Attached) -> anyhow::Resul
     let keys = (location.tty && stdin).then_some(keys);
     let manner = Manner { tty: location.tty, keys, proxy: wanted.sig_proxy };
     Ok(Begun { client, session, signals, manner, raw })
+}
+
+/// Has an attempt made that waits to be let go, or finds the one that runs.
+async fn prepare(
+    engine: &mut Engine,
+    container: &str,
+) -> anyhow::Result<(Location, Client, PathBuf)> {
+    let request = v1::ContainerRequest { container: container.to_owned() };
+    let mut again = true;
+    loop {
+        let located = engine.prepare(request.clone()).await;
+        let located = located.map_err(|status| not_started(&status))?.into_inner();
+        let location: Location = from_json(&located.json)?;
+        let found = async {
+            let (client, bundle) = shim_of(&location).await?;
+            let over = client.state("").await?.exit.is_some();
+            anyhow::Ok((client, bundle, over))
+        };
+        match found.await {
+            Ok((client, bundle, false)) => return Ok((location, client, bundle)),
+            Err(error) if !again => return Err(error),
+            // It has just ended, and that is not noted yet.
+            _ => {
+                let until = v1::wait_request::Until::NotRunning.into();
+                let request = v1::WaitRequest { container: container.to_owned(), until };
+                engine.wait(request).await.map_err(said)?;
+                again = false;
+            }
+        }
+    }
 }
 
 /// Attaches, so that the container waits where we fall behind.
@@ -96,7 +123,7 @@ pub(super) async fn join(
 
 /// Lets the engine note the end, give back what the run had, and remove the container where that was
 /// asked for, before the command returns: the next command finds it so.
-async fn settle(config: &Config, container: &str, removed: bool) -> anyhow::Result<()> {
+pub(super) async fn settle(config: &Config, container: &str, removed: bool) -> anyhow::Result<()> {
     use v1::wait_request::Until;
     let door = Door::open(config).await?;
     let until = if removed { Until::Removed } else { Until::NotRunning };

@@ -46,11 +46,15 @@ async fn adopt(context: Arc<Context>, container: Arc<Container>, known: oneshot:
         finish(&context, &container).await;
         return;
     }
+    let mut over = false;
     tokio::select! {
         // It was killed by force while its shim did not answer.
         () = container.reached(Phase::Ended) => {}
         found = find(&container) => match found {
-            Some((client, state)) => meet(&context, &container, client, state).await,
+            Some((client, state)) => {
+                over = state.exit.is_some();
+                meet(&context, &container, client, state).await;
+            }
             None => {
                 let end = left_behind(&container).await;
                 conclude(&context, &container, end).await;
@@ -60,8 +64,15 @@ async fn adopt(context: Arc<Context>, container: Arc<Container>, known: oneshot:
     if container.is_silent() {
         container.set_link(Link::Down);
     }
-    let _ = known.send(());
-    supervise(context, container).await;
+    let ended = Arc::clone(&container);
+    let tell = async move {
+        if over {
+            // Its supervisor notes the end in a moment: nobody who asks before is to hear that it runs.
+            ended.reached(Phase::Ended).await;
+        }
+        let _ = known.send(());
+    };
+    tokio::join!(tell, supervise(context, container));
 }
 
 /// The shim and what it says; `None`: there is none. Takes as long as the shim takes.

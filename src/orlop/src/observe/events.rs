@@ -1,10 +1,10 @@
 //! `events`: lines of the file that every engine of this machine appends to. Neither a daemon nor the
 //! lock is needed to read it.
 
-use super::stats::filled;
 use crate::args::system::EventsArgs;
 use crate::config::Config;
 use crate::logs::time::{self, Nanos};
+use crate::show::{Missing, Template};
 use anyhow::Context;
 use orlop_engine::event::Filters;
 use orlop_engine::{Event, EventLog, Tail};
@@ -81,8 +81,8 @@ impl Shown<'_> {
         }
         let text = match self.asked.format.as_deref() {
             None => words(&event),
-            Some("json" | "{{json .}}") => json(&event).to_string(),
-            Some(template) => filled(template, &json(&event))?,
+            Some("json") => json(&event).to_string(),
+            Some(template) => Template::parse(template)?.render(&json(&event), Missing::NoValue)?,
         };
         let mut out = io::stdout().lock();
         match writeln!(out, "{text}").and_then(|()| out.flush()) {

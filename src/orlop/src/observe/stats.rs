@@ -1,10 +1,10 @@
 //! `stats`: what containers use, as a table that is drawn anew, or once.
 
-use super::write_table;
 use crate::args::containers::StatsArgs;
 use crate::config::Config;
 use crate::container::said;
 use crate::door::Door;
+use crate::show::{self, Column, Shape};
 use crate::size::size;
 use crate::stream::from_json;
 use orlop_api::engine_v1 as v1;
@@ -18,6 +18,23 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between the two readings that a single table needs for its rates.
 const SHORT: Duration = Duration::from_millis(300);
+
+/// The table.
+const SHAPE: Shape<'_> = Shape {
+    columns: &[
+        Column { field: "ID", title: "CONTAINER ID" },
+        Column { field: "Container", title: "CONTAINER" },
+        Column { field: "Name", title: "NAME" },
+        Column { field: "CPUPerc", title: "CPU %" },
+        Column { field: "MemUsage", title: "MEM USAGE / LIMIT" },
+        Column { field: "MemPerc", title: "MEM %" },
+        Column { field: "NetIO", title: "NET I/O" },
+        Column { field: "BlockIO", title: "BLOCK I/O" },
+        Column { field: "PIDs", title: "PIDS" },
+    ],
+    shown: &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"],
+    quiet: "ID",
+};
 
 /// Shows what containers use.
 pub(super) async fn stats(config: &Config, asked: &StatsArgs) -> anyhow::Result<()> {
@@ -121,83 +138,11 @@ fn draw(asked: &StatsArgs, rows: &[Row], anew: bool) -> anyhow::Result<()> {
         // Home, and clear what is below.
         write!(out, "\u{1b}[H\u{1b}[J")?;
     }
-    match asked.format.as_deref() {
-        None | Some("table") => {
-            let titles = [
-                "CONTAINER ID",
-                "NAME",
-                "CPU %",
-                "MEM USAGE / LIMIT",
-                "MEM %",
-                "NET I/O",
-                "BLOCK I/O",
-                "PIDS",
-            ];
-            let rows: Vec<Vec<String>> = rows
-                .iter()
-                .map(|row| {
-                    let id = row.shown_id(asked).to_owned();
-                    let cells = [
-                        &id,
-                        &row.name,
-                        &row.cpu,
-                        &row.memory,
-                        &row.memory_share,
-                        &row.network,
-                        &row.block,
-                        &row.pids,
-                    ];
-                    cells.into_iter().cloned().collect()
-                })
-                .collect();
-            write_table(&mut out, &titles.map(str::to_owned), &rows)?;
-        }
-        Some("json" | "{{json .}}") => {
-            for row in rows {
-                writeln!(out, "{}", row.json(asked))?;
-            }
-        }
-        Some(template) => {
-            for row in rows {
-                writeln!(out, "{}", filled(template, &row.json(asked))?)?;
-            }
-        }
-    }
+    let rows: Vec<Value> = rows.iter().map(|row| row.json(asked)).collect();
+    let width = show::terminal_width().filter(|_| !asked.no_trunc);
+    let format = asked.format.as_deref();
+    show::list(&mut out, &SHAPE, &rows, format, false, width)?;
     Ok(out.flush()?)
-}
-
-/// A template whose fields are those of a flat object.
-pub(super) fn filled(template: &str, object: &Value) -> anyhow::Result<String> {
-    let template = template.strip_prefix("table ").unwrap_or(template);
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some((text, behind)) = rest.split_once("{{") {
-        out.push_str(text);
-        let (field, behind) = behind
-            .split_once("}}")
-            .ok_or_else(|| anyhow::anyhow!("--format {template:?}: }}}} is missing"))?;
-        let field = field.trim();
-        let found = field
-            .strip_prefix('.')
-            .map(|path| path.split('.').try_fold(object, |at, name| at.get(name)));
-        match found.flatten() {
-            Some(Value::String(text)) => out.push_str(text),
-            Some(other) => out.push_str(&other.to_string()),
-            None if field == "json ." => out.push_str(&object.to_string()),
-            None => {
-                let fields = object.as_object().map(|object| {
-                    object.keys().map(|key| format!(".{key}")).collect::<Vec<_>>().join(", ")
-                });
-                anyhow::bail!(
-                    "--format: there is no field {field}; there are {}",
-                    fields.unwrap_or_default()
-                );
-            }
-        }
-        rest = behind;
-    }
-    out.push_str(rest);
-    Ok(out.replace("\\t", "\t").replace("\\n", "\n"))
 }
 
 #[cfg(test)]
@@ -221,14 +166,5 @@ mod tests {
         assert_eq!((row.network.as_str(), row.pids.as_str()), ("--", "3"));
         assert_eq!(Row::new(&now, None).cpu, "--");
         assert_eq!(Row::new(&Reading::default(), None).memory, "--");
-    }
-
-    #[test]
-    fn templates() {
-        let object = json!({"Name": "web", "PIDs": 3, "Actor": {"ID": "x"}});
-        assert_eq!(filled("{{.Name}}: {{ .PIDs }}!", &object).unwrap(), "web: 3!");
-        assert_eq!(filled("{{.Actor.ID}}", &object).unwrap(), "x");
-        assert!(filled("{{.Colour}}", &object).unwrap_err().to_string().contains(".Name"));
-        assert!(filled("{{.Name", &object).is_err());
     }
 }

@@ -201,38 +201,45 @@ pub async fn attach_session(
     let stdin = stdin.filter(|_| flows.stdin).and_then(|path| open_writer(path, false).ok());
     let name = |fifo: &Option<Fifo>| fifo.as_ref().map_or_else(String::new, Fifo::name);
     let (out_name, err_name) = (name(&output), name(&error));
-    let attached = {
+    let wanted = flows.stdout || flows.stderr;
+    let mut attached: Pin<Box<dyn Future<Output = Result<bool, TaskError>> + Send>> = {
         let client = client.clone();
-        async move { client.attach(out_name, err_name, flows.patient).await }
+        Box::pin(async move {
+            match wanted {
+                true => client.attach(out_name, err_name, flows.patient).await,
+                false => std::future::pending().await,
+            }
+        })
     };
-    let mut attached: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(attached);
-    if flows.stdout || flows.stderr {
-        // The shim serves one connection in order: when the second call is answered, the first has
-        // been taken. It answers itself only when it is refused, or over already.
-        tokio::select! {
-            biased;
-            over = &mut attached => {
-                over?;
-                attached = Box::pin(std::future::ready(Ok(false)));
-            }
-            state = client.state("") => {
-                state?;
-            }
+    // Asked for before anybody lets the program go: one that ends at once may take its shim with it.
+    let mut waited: Pin<Box<dyn Future<Output = Result<ExitStatus, TaskError>> + Send>> = {
+        let client = client.clone();
+        Box::pin(async move { client.wait("").await })
+    };
+    // The shim serves one connection in order: when the last call is answered, those before it have
+    // been taken. They answer themselves only when they are refused, or over already.
+    tokio::select! {
+        biased;
+        over = &mut attached => {
+            over?;
+            attached = Box::pin(std::future::ready(Ok(false)));
         }
-    } else {
-        attached = Box::pin(std::future::pending());
+        exit = &mut waited => waited = Box::pin(std::future::ready(exit)),
+        state = client.state("") => {
+            state?;
+        }
     }
     let (size, sizes) = watch::channel((0, 0));
     let client = client.clone();
     let end = Box::pin(async move {
         let over = async {
             tokio::select! {
-                behind = attached => match behind? {
+                behind = &mut attached => match behind? {
                     true => Ok(SessionEnd::FellBehind),
                     // Its outputs are closed; it may go on without them.
-                    false => client.wait("").await.map(SessionEnd::Exited),
+                    false => waited.await.map(SessionEnd::Exited),
                 },
-                exit = client.wait("") => exit.map(SessionEnd::Exited),
+                exit = &mut waited => exit.map(SessionEnd::Exited),
             }
         };
         following(&client, "", sizes, over).await

@@ -40,9 +40,6 @@ pub(crate) struct BuildArgs {
     /// Does nothing: the image is in the node's store the moment it is built.
     #[arg(long)]
     pub(crate) load: bool,
-    /// Do not keep the root of a step that fails.
-    #[arg(long)]
-    pub(crate) rm_failed: bool,
     /// Label of the image; may be given several times.
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,

@@ -95,7 +95,7 @@ pub(super) fn request(
         epoch: arguments.timestamp,
         explain: arguments.explain,
         outputs: asked.into_iter().flatten().collect(),
-        keep_failed: !arguments.rm_failed,
+        keep_failed: false,
     })
 }
 

@@ -12,6 +12,9 @@ use std::fs::File;
 use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+/// From a compressed stream to a plain one.
+type Unpack = fn(Box<dyn Read>) -> anyhow::Result<Box<dyn Read>>;
+
 /// Bytes that tell a format.
 const HEAD: usize = 262;
 
@@ -95,7 +98,7 @@ fn layer(path: &Path) -> anyhow::Result<Source> {
     if IMAGES.iter().any(|name| head.starts_with(name)) {
         return Ok(Source::Images(Box::new(std::io::Cursor::new(head).chain(source))));
     }
-    let plain: fn(Box<dyn Read>) -> anyhow::Result<Box<dyn Read>> = match head.as_slice() {
+    let plain: Unpack = match head.as_slice() {
         [0x1f, 0x8b, ..] => |all| Ok(Box::new(flate2::read::MultiGzDecoder::new(all))),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => |all| Ok(Box::new(zstd::stream::read::Decoder::new(all)?)),
         [b'B', b'Z', b'h', ..] | [0xfd, b'7', b'z', b'X', b'Z', ..] => {

@@ -136,7 +136,11 @@ async fn filters_of_lists_and_streams() {
             &blue,
         ),
     ] {
-        assert_eq!(&pods(&world, filter.clone()).await, &[expected.clone()], "{filter:?}");
+        assert_eq!(
+            pods(&world, filter.clone()).await,
+            std::slice::from_ref(expected),
+            "{filter:?}"
+        );
     }
 
     assert_eq!(images(&world, &image).await, 1);

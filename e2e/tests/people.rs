@@ -123,8 +123,17 @@ fn statuses_of_what_does_not_start() {
     });
 }
 
+/// A row of [`OVERRIDES`].
+type Override = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    Option<&'static str>,
+    &'static [&'static str],
+);
+
 /// ENTRYPOINT, CMD, the line after the image, `--entrypoint`, and what runs then.
-const OVERRIDES: [(&str, &str, &[&str], Option<&str>, &[&str]); 9] = [
+const OVERRIDES: [Override; 9] = [
     ("", r#"["sleep", "1"]"#, &["sleep", "2"], None, &["sleep", "2"]),
     ("", r#"["sleep", "1001"]"#, &[], None, &["sleep", "1001"]),
     ("", "sleep 1002", &[], None, &["/bin/sh", "-c", "sleep 1002"]),

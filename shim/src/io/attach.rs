@@ -151,7 +151,9 @@ impl Attachments {
 
     /// Writes what patient watchers of stream `index` had no room for; whether nothing is left.
     pub(crate) fn flush(&mut self, poller: &Poller, index: usize) -> bool {
-        self.sinks(index).fold(true, |all, sink| sink.flush(poller) && all)
+        // Every one, also after one that could not.
+        let behind = self.sinks(index).filter_map(|sink| (!sink.flush(poller)).then_some(()));
+        behind.count() == 0
     }
 
     /// Waits for room for what is left of stream `index` of the process `key`.

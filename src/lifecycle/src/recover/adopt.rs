@@ -46,15 +46,11 @@ async fn adopt(context: Arc<Context>, container: Arc<Container>, known: oneshot:
         finish(&context, &container).await;
         return;
     }
-    let mut over = false;
     tokio::select! {
         // It was killed by force while its shim did not answer.
         () = container.reached(Phase::Ended) => {}
         found = find(&container) => match found {
-            Some((client, state)) => {
-                over = state.exit.is_some();
-                meet(&context, &container, client, state).await;
-            }
+            Some((client, state)) => meet(&context, &container, client, state).await,
             None => {
                 let end = left_behind(&container).await;
                 conclude(&context, &container, end).await;
@@ -64,15 +60,8 @@ async fn adopt(context: Arc<Context>, container: Arc<Container>, known: oneshot:
     if container.is_silent() {
         container.set_link(Link::Down);
     }
-    let ended = Arc::clone(&container);
-    let tell = async move {
-        if over {
-            // Its supervisor notes the end in a moment: nobody who asks before is to hear that it runs.
-            ended.reached(Phase::Ended).await;
-        }
-        let _ = known.send(());
-    };
-    tokio::join!(tell, supervise(context, container));
+    let _ = known.send(());
+    supervise(context, container).await;
 }
 
 /// The shim and what it says; `None`: there is none. Takes as long as the shim takes.
@@ -89,11 +78,12 @@ async fn find(container: &Container) -> Option<(Client, State)> {
 
 /// What the shim knows and the record does not: a start or an end that the daemon did not live to see.
 async fn meet(context: &Context, container: &Container, client: Client, state: State) {
+    // Before anybody can begin a command of this daemon's.
+    let details = client.details().await.unwrap_or_default();
     let facts = container.facts.get();
     let begun = state.status != Status::Created && state.status != Status::Unknown;
     if facts.started_at.is_none() && begun {
-        let told = client.details().await.map_or(0, |details| details.started_at);
-        match (told, state.exit) {
+        match (details.started_at, state.exit) {
             // It never started, its waiting init was killed.
             (0, Some(exit)) => {
                 let how = How::Exited { code: exit.code, oom: false };
@@ -104,7 +94,7 @@ async fn meet(context: &Context, container: &Container, client: Client, state: S
             (at, _) => container.observe(|facts| facts.started_at = Some(Timestamp(at))).await,
         }
     }
-    tokio::spawn(end_commands(client.clone()));
+    tokio::spawn(end_commands(client.clone(), details.exec_ids));
     container.set_link(Link::Up(client));
     if container.facts.get().started_at.is_some() {
         container.advance(Phase::Running);
@@ -124,9 +114,8 @@ async fn meet(context: &Context, container: &Container, client: Client, state: S
 
 /// Commands of the earlier daemon have lost whoever talked to them: they end. Those of a command line
 /// talk to the shim themselves: only what is left of one that has ended goes.
-async fn end_commands(client: Client) {
-    let Ok(details) = client.details().await else { return };
-    for command in details.exec_ids {
+async fn end_commands(client: Client, commands: Vec<String>) {
+    for command in commands {
         if command.starts_with(orlop_task::CLIENT_EXEC) {
             let over = client.state(&command).await.is_ok_and(|state| state.exit.is_some());
             if over {

@@ -107,6 +107,7 @@ CMD [\"python\", \"app.py\"]
 ";
 
 #[test]
+#[ignore = "needs PyPI, npm and minutes for its base images: scripts/test apps"]
 fn a_flask_application() {
     let mut apps = Apps::new(&[("python", "python:3.12-slim")]);
     let code = |word: &str| {
@@ -146,6 +147,7 @@ const LOCK: &str = r#"{"name": "app", "version": "1.0.0", "lockfileVersion": 3, 
 const SERVER: &str = "const ms = require('ms');\nrequire('http').createServer((q, s) => s.end(`WORD ${ms('2 days')}`)).listen(3000);\n";
 
 #[test]
+#[ignore = "needs PyPI, npm and minutes for its base images: scripts/test apps"]
 fn a_node_application() {
     let mut apps = Apps::new(&[("node", "node:20-slim")]);
     let dir = apps.context(
@@ -180,6 +182,7 @@ const MAKEFILE: &str = "hello: main.c\n\t$(CC) -static -O1 -o $@ $<\n";
 const MAIN: &str = "#include <stdio.h>\nint main(void) { puts(\"WORD\"); return 0; }\n";
 
 #[test]
+#[ignore = "needs PyPI, npm and minutes for its base images: scripts/test apps"]
 fn compiled_programs() {
     let apps = Apps::new(&[("gcc", "gcc:13")]);
     let dir = apps.context(

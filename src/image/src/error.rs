@@ -203,6 +203,12 @@ pub enum PullErrorKind {
         /// Bytes that the image needs at least.
         needed: u64,
     },
+    /// A file that is no part of an image cannot be had by HTTP.
+    #[error("{message}")]
+    Fetch {
+        /// From where, and what happened.
+        message: String,
+    },
     /// The store's own files failed.
     #[error("image store: {message}")]
     Store {

@@ -46,6 +46,8 @@ pub(super) struct Ask {
     pub(super) body: Option<(String, Bytes)>,
     /// Where that content lies in the whole.
     pub(super) content_range: Option<String>,
+    /// What must hold for an answer with content.
+    pub(super) conditions: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Http {
@@ -140,6 +142,7 @@ fn headers(
     if let Some((media_type, _)) = &ask.body {
         headers.insert(CONTENT_TYPE, written(media_type.clone())?);
     }
+    headers.extend(ask.conditions.iter().cloned());
     if let Some(value) = authorization {
         headers.insert(AUTHORIZATION, value.clone());
     }

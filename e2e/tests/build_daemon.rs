@@ -187,6 +187,12 @@ fn what_is_built_can_be_pushed_and_exported() {
     let copy = format!("oci:{}:x", world.path("copy").display());
     run(world.inside("skopeo").args(["copy", "-q", "--src-tls-verify=false", &source, &copy]));
 
+    // The other way to say it.
+    let other = format!("{registry}/built/other:1");
+    build(&world, &dir, &["-t", &other, "-o", "type=registry"]);
+    let source = format!("docker://{other}");
+    run(world.inside("skopeo").args(["inspect", "--raw", "--tls-verify=false", &source]));
+
     // Pulled back it is the same image, and it runs.
     world.crictl(&["rmi", &name]);
     world.crictl(&["pull", &format!("{registry}/built/app@{digest}")]);
@@ -194,13 +200,22 @@ fn what_is_built_can_be_pushed_and_exported() {
     assert!(inspected.contains(&id), "{inspected}");
 
     // An archive of the same image, twice the same bytes.
-    let archive = |file: &str| {
+    let archive = |name: &str, file: &str| {
         let mut command = world.inside(orlop_e2e::program("orlop"));
-        command.args(["image", "save", "base", "-o"]).arg(world.path(file));
+        command.args(["image", "save", name, "-o"]).arg(world.path(file));
         command.arg("--root").arg(world.path("root")).arg("--run").arg(world.path("run"));
         run(&mut command);
         std::fs::read(world.path(file)).unwrap()
     };
-    assert!(archive("one.tar") == archive("two.tar"));
+    assert!(archive("base", "one.tar") == archive("base", "two.tar"));
+
+    // One that was built on what was pulled, when that is gone.
+    let pulled = format!("FROM {registry}/built/app@{digest}\nRUN echo x > /x\n");
+    let child = build(&world, &context(&world, "child", &pulled, &[]), &["-t", "child"]);
+    world.crictl(&["rmi", &id]);
+    archive("child", "child.tar");
+    let inspected = format!("oci-archive:{}", world.path("child.tar").display());
+    let manifest = run(world.inside("skopeo").args(["inspect", "--raw", &inspected]));
+    assert!(manifest.contains(&child), "{manifest}");
     forget(&world);
 }

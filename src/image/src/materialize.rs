@@ -1,5 +1,7 @@
-//! Blobs of layers that a build made. The layers themselves are directories; their archives are
-//! written when somebody wants to have the image elsewhere, the same bytes each time.
+//! Blobs of layers that were never fetched: a build made them, or they were here already, made by a
+//! build or by another image's pull, when the image was pulled. The layers themselves are
+//! directories; their archives are written when somebody wants to have the image elsewhere, the
+//! same bytes each time.
 
 use crate::disk::{ImageRecord, TempFile, io_error};
 use crate::inner::Inner;
@@ -28,8 +30,8 @@ impl ImageStore {
         let _ = self.shared().writer.set(writer);
     }
 
-    /// Gives an image that was built here blobs and a manifest, so that it can leave. An image that
-    /// has them stays as it is, unless annotations ask for another manifest. Blocking.
+    /// Gives an image blobs and a manifest, so that it can leave. An image that has them stays as it
+    /// is, unless annotations ask for another manifest. Blocking.
     pub fn complete(
         &self,
         name_or_id: &str,
@@ -71,19 +73,30 @@ pub(crate) fn complete(
     let id = inner.find(name_or_id).map(|image| image.id.clone()).ok_or_else(missing)?;
     let record = inner.state().images.get(&id).map(|known| known.record.clone());
     let mut record = record.ok_or_else(missing)?;
-    let lacks = |layer: &Layer| {
-        layer.blob == layer.diff_id && !inner.state().blobs.contains_key(&layer.blob)
+    let lacking: Vec<usize> = {
+        let state = inner.state();
+        let lacks = |index: &usize| !state.blobs.contains_key(&record.layers[*index].blob);
+        (0..record.layers.len()).filter(lacks).collect()
     };
-    let built: Vec<usize> =
-        (0..record.layers.len()).filter(|index| lacks(&record.layers[*index])).collect();
-    if built.is_empty() && !record.manifests.is_empty() && annotations.is_empty() {
+    if lacking.is_empty() && !record.manifests.is_empty() && annotations.is_empty() {
         return Ok(record);
     }
     let failed = |error| io_error("write the layers of an image to", &inner.layout.root)(error);
     let layers = record.layers.clone();
     let mut blobs: Vec<Blob> = Vec::new();
-    for index in built {
-        let (blob, digest, size) = write(inner, &layers, index).map_err(failed)?;
+    for index in lacking {
+        if let Some((other, size)) = elsewhere(inner, &layers[index]) {
+            (record.layers[index].blob, record.layers[index].blob_size) = (other, size);
+            continue;
+        }
+        let (blob, digest, size) = match write(inner, &layers, index) {
+            Ok(written) => written,
+            // A pulled one that cannot be written as it was: whoever needs its blob says what to do.
+            Err(_) if layers[index].blob != layers[index].diff_id => {
+                return Ok(ImageRecord { layers, ..record });
+            }
+            Err(error) => return Err(failed(error)),
+        };
         record.layers[index].blob = digest.clone();
         record.layers[index].blob_size = size;
         // Two empty layers are one blob.
@@ -94,21 +107,37 @@ pub(crate) fn complete(
     let bytes = std::fs::read(inner.layout.blob(&id)).map_err(failed)?;
     let config = Config::parse(&bytes, layers.len())
         .map_err(|error| StoreError::Index(format!("configuration of {id}: {error}")))?;
-    let manifest = manifest(inner, &record, bytes.len(), &blobs, annotations).map_err(failed)?;
-    let digest = sha256(&manifest);
-    let put = || {
-        let (temp, mut file) = inner.layout.ingest()?;
-        file.write_all(&manifest)?;
-        file.sync_data()?;
-        inner.syncer.sync()?;
-        io::Result::Ok(temp)
-    };
-    blobs.push((put().map_err(failed)?, digest.clone(), manifest.len() as u64));
-    record.manifests = vec![digest];
-    let held = blobs.iter().map(|(_, digest, _)| digest.clone()).collect();
+    let names = |layers: &[Layer]| layers.iter().map(|l| l.blob.clone()).collect::<Vec<_>>();
+    let same = names(&record.layers) == names(&layers);
+    let mut held = names(&record.layers);
+    if !same || record.manifests.is_empty() || !annotations.is_empty() {
+        let made = manifest(inner, &record, bytes.len(), &blobs, annotations).map_err(failed)?;
+        let digest = sha256(&made);
+        blobs.push((put(inner, &made).map_err(failed)?, digest.clone(), made.len() as u64));
+        held.push(digest.clone());
+        record.manifests = vec![digest];
+    } else {
+        inner.syncer.sync().map_err(failed)?;
+    }
     let _hold = Hold::new(inner.clone(), held);
     inner.commit_image(blobs, record.clone(), &config)?;
     Ok(record)
+}
+
+/// Another image's blob of the same layer, and its size.
+fn elsewhere(inner: &Inner, layer: &Layer) -> Option<(Digest, u64)> {
+    let state = inner.state();
+    let others = state.images.values().flat_map(|known| &known.record.layers);
+    let mut same = others.filter(|other| other.diff_id == layer.diff_id);
+    same.find_map(|other| Some((other.blob.clone(), *state.blobs.get(&other.blob)?)))
+}
+
+fn put(inner: &Inner, bytes: &[u8]) -> io::Result<TempFile> {
+    let (temp, mut file) = inner.layout.ingest()?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    inner.syncer.sync()?;
+    Ok(temp)
 }
 
 fn write(inner: &Arc<Inner>, layers: &[Layer], index: usize) -> io::Result<Blob> {

@@ -6,6 +6,7 @@ mod crash;
 mod credentials;
 mod damage;
 mod fake;
+mod fetch;
 mod inject;
 mod mirrors;
 mod names;
@@ -14,6 +15,7 @@ mod parts;
 mod pull;
 mod registry;
 mod signatures;
+mod steps;
 
 use crate::{ImageStore, Options, RegistryOptions};
 use orlop_model::Reference;

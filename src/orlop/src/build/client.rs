@@ -56,11 +56,16 @@ pub(super) async fn build(
         }
     };
     printer.end();
-    let manifest = match arguments.push {
+    let manifest = match arguments.push || outputs.iter().any(|output| output.push) {
         true => Some(push(door, &tags, arguments.quiet).await?),
         false => None,
     };
-    record(arguments, &result, &tags, manifest.as_deref())
+    record(arguments, &result, &tags, manifest.as_deref())?;
+    // An archive on standard output ends where it ends.
+    if !outputs.iter().any(Output::is_stdout) {
+        writeln!(std::io::stdout(), "{}", result.id)?;
+    }
+    Ok(())
 }
 
 /// Sends the image to the registries that its names name. The digest of its manifest.
@@ -96,6 +101,5 @@ fn record(
         std::fs::write(path, serde_json::to_vec_pretty(&metadata)?)
             .with_context(|| format!("writing {}", path.display()))?;
     }
-    writeln!(std::io::stdout(), "{}", result.id)?;
     Ok(())
 }

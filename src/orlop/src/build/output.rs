@@ -4,7 +4,10 @@ use anyhow::{Context, bail};
 use orlop_api::builds_v1 as v1;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The place that stands for standard output.
+const STDOUT: &str = "-";
 
 /// `--output`.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +26,7 @@ impl Output {
             Self { form: None, dest: None, compression: v1::Compression::Gzip, push: false };
         if !text.contains('=') {
             // A path alone is a directory, a dash an archive on standard output.
-            let form = if text == "-" { v1::Form::Tar } else { v1::Form::Local };
+            let form = if text == STDOUT { v1::Form::Tar } else { v1::Form::Local };
             (output.form, output.dest) = (Some(form), Some(PathBuf::from(text)));
             return Ok(output);
         }
@@ -53,13 +56,19 @@ impl Output {
             Some(form) if output.dest.is_none() => match form {
                 // As docker has it: an archive without a place goes to standard output.
                 v1::Form::Oci | v1::Form::Docker | v1::Form::Tar => {
-                    output.dest = Some(PathBuf::from("-"));
+                    output.dest = Some(PathBuf::from(STDOUT));
                 }
                 v1::Form::Local => bail!("--output {text}: a dest=PATH is missing"),
             },
             _ => {}
         }
         Ok(output)
+    }
+
+    /// Whether an archive goes to standard output.
+    pub(super) fn is_stdout(&self) -> bool {
+        self.form.is_some_and(|form| form != v1::Form::Local)
+            && self.dest.as_deref() == Some(Path::new(STDOUT))
     }
 
     /// What the service is asked for; `None` for the store alone.
@@ -99,7 +108,7 @@ impl<'a> Sinks<'a> {
         let dest = output.dest.as_deref().context("an output without a place")?;
         let failed = || format!("writing {}", dest.display());
         if self.open.as_ref().is_none_or(|(open, _)| *open != chunk.output) {
-            let file: Box<dyn Write + Send> = match dest.as_os_str() == "-" {
+            let file: Box<dyn Write + Send> = match output.is_stdout() {
                 true => Box::new(std::io::stdout()),
                 false => {
                     let file = File::create(dest).with_context(failed)?;

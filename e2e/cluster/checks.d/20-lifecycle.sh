@@ -57,7 +57,9 @@ Y
   ended Running hangs
   eventually 60 hung
   equals hangs '.status.containerStatuses[0].ready' false
-  [ "$(k exec hangs -- ps | grep -c 'sleep 4321')" -le 2 ] # the one that runs, and the one that is just killed
+  local seen; seen=$(k exec hangs -- ps)
+  has "$seen" 'sleep 100000'
+  [ "$(grep -c 'sleep 4321' <<<"$seen")" -le 2 ] # the one that runs, and the one that is just killed
 }
 hung() { has "$(k get events --field-selector=reason=Unhealthy)" 'timed out'; }
 
@@ -166,7 +168,7 @@ Y
   eventually 60 not_running "$id"
   rm -r "$dir"
 }
-not_running() { is "$(crictl ps -q --id "$1")" ""; }
+not_running() { local left; left=$(crictl ps -q --id "$1") && is "$left" ""; }
 
 check_out_of_memory() {
   apply <<Y

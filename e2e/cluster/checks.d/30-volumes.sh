@@ -97,7 +97,7 @@ Y
   eventually 20 test -e "$dir/in/seen"
   eventually 20 k exec follower -- test -e /shared/in/seen
   delete mounter
-  ! mountpoint -q "$dir/in"
+  if mountpoint -q "$dir/in"; then echo 'still mounted'; return 1; fi
 }
 
 check_image_volume() {

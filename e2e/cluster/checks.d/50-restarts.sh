@@ -5,7 +5,9 @@ witness() { # a pod that writes a number every fifth of a second
   ready pod/witness
 }
 whole() { # every number from 1 on, once: no line was lost while nobody was there
-  k logs witness | awk '$1 != NR { print "line " NR " says " $1; exit 1 }'
+  local lines; lines=$(k logs witness)
+  [ -n "$lines" ]
+  awk '$1 != NR { print "line " NR " says " $1; exit 1 }' <<<"$lines"
 }
 answers() { crictl version; }
 node_ready() { kubectl wait --for=condition=Ready node/node1 --timeout=1s; }
@@ -14,6 +16,7 @@ alone_runtime_restart() {
   witness
   local id before; id=$(container witness)
   before=$(crictl ps -q | sort)
+  has "$before" "${id:0:12}"
   systemctl kill --kill-whom=main --signal=KILL orlop
   eventually 60 answers
   is "$(crictl ps -q | sort)" "$before"
@@ -28,7 +31,9 @@ alone_runtime_restart() {
 
 alone_kubelet_restart() {
   witness
-  local before; before=$(crictl ps -q | sort)
+  local before id; id=$(container witness)
+  before=$(crictl ps -q | sort)
+  has "$before" "${id:0:12}"
   systemctl restart kubelet
   pod after 'sleep 100000'
   ready pod/after
@@ -81,7 +86,7 @@ Y
   eventually 180 kubectl get --raw /readyz
 }
 runs() { [ -n "$(crictl ps -q --name "^$1\$")" ]; }
-no_container() { ! runs "$1"; }
+no_container() { local ids; ids=$(crictl ps -q --name "^$1\$") && [ -z "$ids" ]; }
 runs_other() { runs alone && [ "$(crictl ps -q --name '^alone$')" != "$1" ]; }
 
 alone_image_collection() { # the kubelet removes what no container uses, and nothing else
@@ -98,4 +103,4 @@ alone_image_collection() { # the kubelet removes what no container uses, and not
   systemctl restart kubelet
   orlop load --input "$IMAGES/spare.tar" >/dev/null
 }
-no_image() { ! crictl inspecti "$1"; }
+no_image() { local ids; ids=$(crictl images -q "$1") && [ -z "$ids" ]; }

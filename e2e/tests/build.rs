@@ -139,3 +139,74 @@ RUN test ! -e /c && test ! -e /ctx && test ! -e /s && test ! -e /t
     assert_eq!(std::fs::read(context.join("a.txt")).unwrap(), b"context");
     bench.finish();
 }
+
+/// Two steps; the first tells how often its cache mount was filled before.
+const KEEPS: &str = "FROM base
+RUN --mount=type=cache,target=/c echo x >> /c/times && wc -l < /c/times > /times && head -c 9999 /dev/zero > /a
+RUN head -c 9999 /dev/zero > /b
+";
+
+#[test]
+fn what_builds_keep_goes_when_asked_and_when_it_is_too_much() {
+    let bench = Bench::new();
+    let config = bench.context("config", &[("small.toml", "[build]\ncache_size = \"1 KiB\"\n")]);
+    let small = config.join("small.toml");
+    let small = ["--config", small.to_str().unwrap()];
+    let context = bench.context("keeps", &[("Dockerfile", KEEPS)]);
+    let times = |flags: &[&str]| bench.tree(&context, flags)["times"].content.clone();
+    let steps = |flags: &[&str]| {
+        let built = bench.build(&context, flags);
+        (built.reused, built.made)
+    };
+    assert_eq!(times(&[]), b"1\n");
+    assert_eq!(times(&["--no-cache"]), b"2\n");
+
+    let prune = |keep: &str| bench.orlop("root", &["builder", "prune", "--keep", keep]);
+    assert_eq!(prune("10g"), "0 steps and 0 cache mounts forgotten");
+    assert_eq!(steps(&[]), (2, 0));
+    // That of the base image, the first one in two results, and the second on one of them each.
+    assert_eq!(prune("0"), "4 steps and 1 cache mounts forgotten");
+    assert_eq!(times(&[]), b"1\n");
+    assert_eq!(steps(&[]), (2, 0));
+
+    // A build that makes something keeps no more than the limit.
+    assert_eq!(steps(&[&small[..], &["--no-cache"]].concat()), (0, 2));
+    assert_eq!(steps(&small), (0, 2));
+    assert_eq!(times(&[]), b"1\n");
+    bench.finish();
+}
+
+#[test]
+fn a_built_image_can_leave_whatever_it_was_made_of() {
+    let bench = Bench::new();
+    let middle = bench.context("middle", &[("Dockerfile", "FROM base\nRUN echo 1 > /one\n")]);
+    bench.build(&middle, &["-t", "middle"]);
+    let app = "FROM middle\nRUN echo 2 > /two\nRUN true\nCOPY --link Dockerfile /three\n";
+    let app = bench.context("app", &[("Dockerfile", app)]);
+    let annotated = bench.build(&app, &["-t", "app", "--annotation", "org.example=1"]).id;
+    // The same image once more, from known steps; then nothing is left of what it was made of.
+    assert_eq!(bench.build(&app, &["-t", "app"]).id, annotated);
+    bench.orlop("root", &["rmi", "middle", "base"]);
+    bench.orlop("root", &["builder", "prune"]);
+    let archive = bench.dir.path().join("app.tar");
+    let archive = archive.to_str().unwrap();
+    for name in ["app", annotated.as_str()] {
+        bench.orlop("root", &["save", "-o", archive, name]);
+        let other = format!("other-{}", name.len());
+        bench.orlop(&other, &["load", "--input", archive]);
+        let inspected = bench.orlop(&other, &["image", "inspect", &annotated]);
+        assert!(inspected.contains(&annotated), "{inspected}");
+    }
+    bench.finish();
+}
+
+#[test]
+fn an_archive_on_standard_output_is_nothing_but_the_archive() {
+    let bench = Bench::new();
+    let context = bench.context("out", &[("Dockerfile", "FROM base\nRUN echo x > /x\n")]);
+    let file = bench.dir.path().join("out.tar");
+    bench.build(&context, &["-o", &format!("type=oci,dest={}", file.display())]);
+    assert!(bench.stdout(&context, &["-o", "type=oci"]) == std::fs::read(&file).unwrap());
+    assert!(bench.stdout(&context, &[]).starts_with(b"sha256:"));
+    bench.finish();
+}

@@ -1,4 +1,4 @@
-//! `ADD` and contexts from elsewhere: a file server and a git repository on loopback.
+//! `ADD` and contexts from elsewhere: a file server and git repositories on loopback.
 
 mod build_support;
 
@@ -76,6 +76,50 @@ fn files_and_repositories() {
         let log = bench.fails(&context, &[]);
         assert!(log.contains(expected), "{add}: {log}");
     }
+    drop(server);
+    bench.finish();
+}
+
+/// What a repository may say of itself runs nothing here and reads nothing of this machine.
+#[test]
+fn a_hostile_repository() {
+    let bench = Bench::new();
+    let mark = bench.dir.path().join("ran");
+    let served = bench.context("served", &[]);
+    let tree = bench.context("hostile", &[("f", "x\n")]);
+    git(&tree, &["init", "-q", "-b", "main"]);
+    git(&tree, &["add", "-A"]);
+    git(&tree, &["commit", "-q", "-m", "one"]);
+    let commit = git(&tree, &["rev-parse", "HEAD"]);
+    let (server, port) = serve(&served);
+    let run_mark = format!("touch {}", mark.display());
+    for (name, url, extra) in [
+        ("ext", format!("ext::sh -c {}%", run_mark.replace(' ', "% ")), ""),
+        ("file", format!("file://{}", tree.display()), ""),
+        ("path", tree.display().to_string(), ""),
+        ("option", format!("--upload-pack={run_mark}"), ""),
+        (
+            "update",
+            format!("http://127.0.0.1:{port}/none.git"),
+            &format!("\tupdate = !{run_mark}\n"),
+        ),
+    ] {
+        let text = format!("[submodule \"s\"]\n\tpath = s\n\turl = {url}\n{extra}");
+        std::fs::write(tree.join(".gitmodules"), text).unwrap();
+        git(&tree, &["add", ".gitmodules"]);
+        git(&tree, &["update-index", "--add", "--cacheinfo", &format!("160000,{commit},s")]);
+        git(&tree, &["commit", "-q", "-m", name]);
+        let bare = served.join(format!("{name}.git"));
+        run(Command::new("git").args(["clone", "-q", "--bare"]).arg(&tree).arg(&bare));
+        git(&bare, &["update-server-info"]);
+        let add = format!("FROM base\nADD http://127.0.0.1:{port}/{name}.git /r/\n");
+        let context = bench.context(&format!("c-{name}"), &[("Dockerfile", &add)]);
+        let log = bench.fails(&context, &[]);
+        assert!(log.contains("git submodule"), "{name}: {log}");
+        assert!(!mark.exists(), "{name}: {log}");
+    }
+    let left = std::fs::read_dir(bench.dir.path().join("root/build/checkouts")).unwrap();
+    assert_eq!(left.count(), 0);
     drop(server);
     bench.finish();
 }

@@ -97,6 +97,21 @@ impl Bench {
         (String::from_utf8_lossy(&log).into_owned(), output.status.success())
     }
 
+    /// What a build writes to its standard output.
+    pub fn stdout(&self, context: &Path, flags: &[&str]) -> Vec<u8> {
+        let output = self.command(context, flags).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// Another command on this store, or on the one called `root`; what it says.
+    pub fn orlop(&self, root: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(orlop_e2e::program("orlop"));
+        let dir = self.dir.path();
+        command.args(arguments).arg("--root").arg(dir.join(root)).arg("--run");
+        orlop_e2e::process::run(command.arg(dir.join("run"))).trim().to_owned()
+    }
+
     /// Builds what must fail.
     pub fn fails(&self, context: &Path, flags: &[&str]) -> String {
         let (log, ok) = self.try_build(context, flags);

@@ -315,7 +315,6 @@ fn read(message: v1::BuildRequest) -> Result<Request, String> {
         platform,
         epoch: message.epoch,
         explain: message.explain,
-        keep_failed: message.keep_failed,
     })
 }
 

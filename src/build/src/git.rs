@@ -133,22 +133,40 @@ impl Source {
         }
     }
 
-    /// The commit that is meant, as the repository says now. Nothing is fetched.
+    /// The commit that is meant, as the repository says now, and the one that `checksum` asks for.
+    /// Nothing is fetched.
+    ///
+    /// # Errors
+    ///
+    /// In words, without user names and passwords.
     pub fn commit(&self) -> Result<String, String> {
-        if let Some(whole) = self.reference.as_deref().filter(|text| is_commit(text)) {
-            return Ok(whole.to_owned());
+        let commit = match self.reference.as_deref().filter(|text| is_commit(text)) {
+            Some(whole) => whole.to_owned(),
+            None => self.resolve(self.reference.as_deref().unwrap_or("HEAD"))?,
+        };
+        match &self.checksum {
+            Some(sum) if !commit.starts_with(&sum.to_ascii_lowercase()) => {
+                let shown = crate::without_secrets(&self.url);
+                Err(format!("{shown}: the commit is {commit}, not {sum}"))
+            }
+            _ => Ok(commit),
         }
-        let wanted = self.reference.as_deref().unwrap_or("HEAD");
-        let listed = git(None, &["ls-remote", "--", &self.url])?;
-        let text = String::from_utf8_lossy(&listed);
-        let rows: Vec<(&str, &str)> = text.lines().filter_map(|l| l.split_once('\t')).collect();
-        let peeled = format!("refs/tags/{wanted}^{{}}");
+    }
+
+    fn resolve(&self, wanted: &str) -> Result<String, String> {
+        // The first that is there counts; an annotated tag stands for its commit.
         let names = [
             wanted.to_owned(),
-            peeled,
+            format!("refs/tags/{wanted}^{{}}"),
             format!("refs/tags/{wanted}"),
             format!("refs/heads/{wanted}"),
         ];
+        // Named, since big repositories have more than an answer may be long.
+        let mut arguments = vec!["ls-remote", "--", &self.url];
+        arguments.extend(names.iter().map(String::as_str));
+        let listed = git(None, &arguments)?;
+        let text = String::from_utf8_lossy(&listed);
+        let rows: Vec<(&str, &str)> = text.lines().filter_map(|l| l.split_once('\t')).collect();
         let found = names.iter().find_map(|name| rows.iter().find(|(_, known)| known == name));
         let found = found.map(|(commit, _)| (*commit).to_owned());
         found.filter(|commit| is_commit(commit)).ok_or_else(|| {
@@ -161,24 +179,19 @@ fn is_commit(text: &str) -> bool {
     (text.len() == 40 || text.len() == 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Fetches into the empty directory `into` and gives the commit and the directory that is wanted.
-/// All files get the commit's time. Blocking.
+/// Fetches `commit`, which [`Source::commit`] gave, into the empty directory `into`, and gives the
+/// directory that is wanted. All files get the commit's time. Blocking.
 ///
 /// # Errors
 ///
 /// In words, without user names and passwords.
 pub fn checkout(
     source: &Source,
+    commit: &str,
     into: &Path,
     cancel: &CancellationToken,
-) -> Result<(String, PathBuf), String> {
+) -> Result<PathBuf, String> {
     let shown = crate::without_secrets(&source.url);
-    let commit = source.commit()?;
-    if let Some(sum) = &source.checksum
-        && !commit.starts_with(sum.as_str())
-    {
-        return Err(format!("{shown}: the commit is {commit}, not {sum}"));
-    }
     let tree = into.join("tree");
     let tree_text = tree.to_str().ok_or("the directory's name is no UTF-8")?;
     git(None, &["init", "--quiet", "--template=", "--", tree_text])?;
@@ -186,7 +199,7 @@ pub fn checkout(
     let name = source.reference.as_deref().filter(|text| !is_commit(text)).unwrap_or("HEAD");
     // One commit is enough where the server can give it; a plain file server cannot.
     let attempts: [&[&str]; 3] = [
-        &["fetch", "--quiet", "--depth=1", "--", "origin", &commit],
+        &["fetch", "--quiet", "--depth=1", "--", "origin", commit],
         &["fetch", "--quiet", "--", "origin", name],
         &["fetch", "--quiet", "--tags", "--", "origin", "+refs/heads/*:refs/remotes/origin/*"],
     ];
@@ -208,19 +221,18 @@ pub fn checkout(
             false => last,
         });
     }
-    git(Some(&tree), &["checkout", "--quiet", "--detach", &commit])?;
+    git(Some(&tree), &["checkout", "--quiet", "--detach", commit])?;
     if source.submodules && tree.join(".gitmodules").is_file() {
         git(Some(&tree), &["submodule", "--quiet", "update", "--init", "--recursive"])?;
     }
-    let time = git(Some(&tree), &["show", "--no-patch", "--format=%ct", &commit])?;
+    let time = git(Some(&tree), &["show", "--no-patch", "--format=%ct", commit])?;
     let time = String::from_utf8_lossy(&time).trim().parse().unwrap_or(0);
     if source.keep_git_dir != Some(true) {
         std::fs::remove_dir_all(tree.join(".git")).map_err(|error| format!("{shown}: {error}"))?;
     }
     settle(&tree, time).map_err(|error| format!("{shown}: {error}"))?;
-    let wanted = part(&tree, source.subdir.as_deref())
-        .map_err(|error| format!("{shown}: directory {:?}: {error}", source.subdir))?;
-    Ok((commit, wanted))
+    part(&tree, source.subdir.as_deref())
+        .map_err(|error| format!("{shown}: directory {:?}: {error}", source.subdir))
 }
 
 /// A directory of the tree. A link may lead to it, but not out of the tree.

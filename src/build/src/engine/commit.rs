@@ -122,7 +122,6 @@ impl Engine {
         }
         let request = Request {
             annotations: Default::default(),
-            keep_failed: false,
             dockerfile,
             dockerfile_name: "--change".to_owned(),
             context: None,

@@ -96,8 +96,6 @@ pub struct Request {
     pub explain: bool,
     /// `--annotation`: of the image's manifest.
     pub annotations: BTreeMap<String, String>,
-    /// The root of a step that fails is kept, to be looked at.
-    pub keep_failed: bool,
 }
 
 /// What a named context is.
@@ -133,6 +131,8 @@ pub struct Engine {
     steps: Steps,
     /// Where cache mounts live.
     caches: PathBuf,
+    /// Where repositories are checked out while a step copies them.
+    checkouts: PathBuf,
     /// At most this many processes at once.
     slots: layers::Slots,
     mounts: caches::CacheLocks,
@@ -152,7 +152,15 @@ impl Engine {
     ) -> std::io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         let caches = dir.join("cache");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&caches)?;
+        let checkouts = dir.join("checkouts");
+        // Those of a process that was killed: nobody else has this directory.
+        match std::fs::remove_dir_all(&checkouts) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        for made in [&caches, &checkouts] {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(made)?;
+        }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             store,
@@ -161,6 +169,7 @@ impl Engine {
             index: StatIndex::open(dir),
             steps: Steps::default(),
             caches,
+            checkouts,
             slots: layers::Slots::new(cores.max(2)),
             mounts: caches::CacheLocks::default(),
             limit,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A file that was fetched, or is known from an earlier time.
 struct Fetched {
@@ -100,8 +100,8 @@ impl Evaluation<'_, '_> {
             for remote in &mut remotes {
                 match remote {
                     Remote::File(file) => this.put_file(file, &prepared, &root, into, unpack)?,
-                    Remote::Repository(source, _) => {
-                        this.put_repository(source, &prepared, &root)?;
+                    Remote::Repository(source, commit) => {
+                        this.put_repository(source, commit, &prepared, &root)?;
                     }
                 }
             }
@@ -140,11 +140,6 @@ impl Evaluation<'_, '_> {
                 source.checksum = Some(sum.to_owned());
             }
             let commit = source.commit().map_err(said)?;
-            if let Some(sum) = &source.checksum
-                && !commit.starts_with(sum.as_str())
-            {
-                return Err(said(format!("the commit is {commit}, not {sum}")));
-            }
             return Ok(Remote::Repository(source, commit));
         }
         let checksum = checksum.map(Digest::parse).transpose().map_err(|e| said(e.to_string()))?;
@@ -311,14 +306,16 @@ impl Evaluation<'_, '_> {
     fn put_repository(
         &self,
         source: &git::Source,
+        commit: &str,
         prepared: &Prepared,
         root: &Root,
     ) -> Result<(), BuildError> {
         let lines = self.lines;
-        let place =
-            Place::new(&self.build.engine.caches).map_err(|error| BuildError::at(lines, error))?;
-        let done = git::checkout(source, &place.0, &self.build.cancel);
-        let (_, dir) = done.map_err(|why| BuildError::at(lines, why))?;
+        let place = tempfile::tempdir_in(&self.build.engine.checkouts)
+            .map_err(|error| BuildError::at(lines, error))?;
+        // The commit of the key, whatever the branch is by now.
+        let dir = git::checkout(source, commit, place.path(), &self.build.cancel)
+            .map_err(|why| BuildError::at(lines, why))?;
         let opened = orlop_sys::fs::open_dir(&dir).map_err(|error| BuildError::at(lines, error))?;
         let tree = Tree {
             root: opened,
@@ -341,29 +338,6 @@ impl Evaluation<'_, '_> {
             copier.copy(&selected, &prepared.destination).map_err(wrong)?;
         }
         Ok(())
-    }
-}
-
-/// A directory for a checkout, removed with this.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(parent: &Path) -> std::io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = parent.join(format!("git-{}-{count}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "cannot be removed");
-        }
     }
 }
 

@@ -239,15 +239,23 @@ impl Evaluation<'_, '_> {
         }
         let note = match (ended.oom, ended.code) {
             (true, _) => Some("the kernel ended it for want of memory".to_owned()),
-            (_, 127) => Some(format!("{:?} may not be installed in this image", first_word(line))),
+            (_, 127) => Some(match only_program(&line.shown) {
+                Some(name) => format!("{name:?} may not be installed in this image"),
+                None => "a program that it calls may not be installed in this image".to_owned(),
+            }),
             _ => None,
         };
         Err(BuildError::Step { lines, command: line.args.join(" "), code: ended.code, note })
     }
 }
 
-fn first_word(line: &Line) -> &str {
-    line.shown.split_whitespace().next().unwrap_or_default()
+/// The program of a line that calls only one, as far as that can be seen without a shell.
+fn only_program(line: &str) -> Option<&str> {
+    let more = [';', '&', '|', '\n', '$', '`', '(', '=', '<'];
+    if line.contains(more) {
+        return None;
+    }
+    line.split_whitespace().next()
 }
 
 /// Directories and files that are only there so that something can be mounted on them; they are not
@@ -327,4 +335,17 @@ fn below(upper: &OwnedFd, path: &Path) -> Option<OwnedFd> {
     }
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
     orlop_sys::fs::open_beneath(upper.as_fd(), relative, flags, rustix::fs::Mode::empty()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_missing_is_said_only_where_it_is_known() {
+        assert_eq!(only_program("install -d /x"), Some("install"));
+        for several in ["mkdir /x && install -d /y", "if true; then x; fi", "A=b x", "mkdir $(x)"] {
+            assert_eq!(only_program(several), None, "{several}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod progress;
 mod prune;
 mod request;
 mod source;
+mod step;
 
 pub(crate) use args::BuildArgs;
 pub(crate) use executor::sweep;

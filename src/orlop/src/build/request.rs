@@ -95,7 +95,6 @@ pub(super) fn request(
         epoch: arguments.timestamp,
         explain: arguments.explain,
         outputs: asked.into_iter().flatten().collect(),
-        keep_failed: false,
     })
 }
 

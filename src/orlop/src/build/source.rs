@@ -3,9 +3,11 @@
 use super::args::BuildArgs;
 use anyhow::{Context, bail};
 use orlop_build::ignore::IgnoreRules;
+use std::fs::Permissions;
 use std::io::Read;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// What was found.
@@ -17,31 +19,17 @@ pub(crate) struct Source {
     pub(crate) ignore_text: String,
     pub(crate) ignore_name: String,
     /// An unpacked archive, removed with this.
-    _unpacked: Option<Unpacked>,
+    _unpacked: Option<TempDir>,
 }
 
-struct Unpacked(PathBuf);
-
-impl Unpacked {
-    /// A directory of our own, on a disk.
-    fn new() -> anyhow::Result<Self> {
-        let parent = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
-        let dir = parent.join(format!("orlop-context-{}", std::process::id()));
-        // One that is there already is somebody else's.
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&dir)
-            .with_context(|| format!("making {}", dir.display()))?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Unpacked {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "cannot be removed");
-        }
-    }
+/// A directory of our own, on a disk: what others put there would be built.
+fn place() -> anyhow::Result<TempDir> {
+    let parent = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
+    let made = tempfile::Builder::new()
+        .prefix("orlop-context-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(&parent);
+    made.with_context(|| format!("making a directory in {}", parent.display()))
 }
 
 /// Larger than any Dockerfile.
@@ -66,7 +54,7 @@ impl Source {
     fn in_directory(
         arguments: &BuildArgs,
         context: PathBuf,
-        unpacked: Option<Unpacked>,
+        unpacked: Option<TempDir>,
     ) -> anyhow::Result<Self> {
         let (dockerfile, name, path) = match arguments.file.as_deref() {
             Some("-") => {
@@ -98,9 +86,11 @@ impl Source {
     fn from_git(arguments: &BuildArgs) -> anyhow::Result<Self> {
         let said = |why: String| anyhow::anyhow!("{why}");
         let source = orlop_build::git::Source::parse(&arguments.context).map_err(said)?;
-        let unpacked = Unpacked::new()?;
-        let done = orlop_build::git::checkout(&source, &unpacked.0, &CancellationToken::new());
-        let (_, dir) = done.map_err(said)?;
+        let unpacked = place()?;
+        let commit = source.commit().map_err(said)?;
+        let never = CancellationToken::new();
+        let dir = orlop_build::git::checkout(&source, &commit, unpacked.path(), &never);
+        let dir = dir.map_err(said)?;
         Self::in_directory(arguments, dir, Some(unpacked))
     }
 
@@ -133,8 +123,8 @@ impl Source {
                 _unpacked: None,
             });
         }
-        let unpacked = Unpacked::new()?;
-        let dir = unpacked.0.clone();
+        let unpacked = place()?;
+        let dir = unpacked.path().to_owned();
         orlop_build::unpack_context(&mut all, &dir).context("the archive on standard input")?;
         Self::in_directory(arguments, dir, Some(unpacked))
     }

@@ -118,7 +118,7 @@ fn a_hostile_repository() {
         assert!(log.contains("git submodule"), "{name}: {log}");
         assert!(!mark.exists(), "{name}: {log}");
     }
-    let left = std::fs::read_dir(bench.dir.path().join("root/build/checkouts")).unwrap();
+    let left = std::fs::read_dir(bench.dir.path().join("root/build/temporary")).unwrap();
     assert_eq!(left.count(), 0);
     drop(server);
     bench.finish();

@@ -131,8 +131,8 @@ pub struct Engine {
     steps: Steps,
     /// Where cache mounts live.
     caches: PathBuf,
-    /// Where repositories are checked out while a step copies them.
-    checkouts: PathBuf,
+    /// What nobody needs after a step: checkouts of repositories, files that get their name later.
+    temporary: PathBuf,
     /// At most this many processes at once.
     slots: layers::Slots,
     mounts: caches::CacheLocks,
@@ -152,13 +152,13 @@ impl Engine {
     ) -> std::io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         let caches = dir.join("cache");
-        let checkouts = dir.join("checkouts");
-        // Those of a process that was killed: nobody else has this directory.
-        match std::fs::remove_dir_all(&checkouts) {
+        let temporary = dir.join("temporary");
+        // That of a process that was killed: nobody else has this directory.
+        match std::fs::remove_dir_all(&temporary) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        for made in [&caches, &checkouts] {
+        for made in [&caches, &temporary] {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(made)?;
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -169,7 +169,7 @@ impl Engine {
             index: StatIndex::open(dir),
             steps: Steps::default(),
             caches,
-            checkouts,
+            temporary,
             slots: layers::Slots::new(cores.max(2)),
             mounts: caches::CacheLocks::default(),
             limit,

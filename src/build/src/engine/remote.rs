@@ -214,9 +214,11 @@ impl Evaluation<'_, '_> {
         };
         // Without the record the file is fetched again the next time.
         if let Ok(bytes) = serde_json::to_vec(&known) {
-            let temporary = record.with_extension(format!("{}", std::process::id()));
-            let written = std::fs::write(&temporary, bytes)
-                .and_then(|()| std::fs::rename(&temporary, &record));
+            let written =
+                tempfile::NamedTempFile::new_in(&engine.temporary).and_then(|mut file| {
+                    file.write_all(&bytes)?;
+                    file.persist(&record).map_err(|error| error.error)
+                });
             if let Err(error) = written {
                 tracing::warn!(path = %record.display(), %error, "cannot be written");
             }
@@ -311,7 +313,7 @@ impl Evaluation<'_, '_> {
         root: &Root,
     ) -> Result<(), BuildError> {
         let lines = self.lines;
-        let place = tempfile::tempdir_in(&self.build.engine.checkouts)
+        let place = tempfile::tempdir_in(&self.build.engine.temporary)
             .map_err(|error| BuildError::at(lines, error))?;
         // The commit of the key, whatever the branch is by now.
         let dir = git::checkout(source, commit, place.path(), &self.build.cancel)
